@@ -1,0 +1,356 @@
+"""The lifter: an equation, and everything else written once.
+
+`@equation` lifts an equation on one array to a gradient transformation over pytrees; `@tree_equation` lifts the few
+methods that need the loss function itself, such as Newton's. Both give one state type, hyperparameters as data, extra
+arguments, the compute-dtype policy, `None` and masked leaves, and errors that name the leaf.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import keystr, tree_flatten_with_path
+
+from jaxopt_lec.hyperparameters import Signature, as_scalar
+from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
+
+__all__ = ["EquationState", "equation", "tree_equation"]
+
+PyTree: TypeAlias = Any
+P = ParamSpec("P")
+
+Factory: TypeAlias = Callable[P, optax.GradientTransformationExtraArgs]
+# (g, s, p, t, *, hyperparameters) -> (direction, new slots)
+Equation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, P], tuple[Any, dict[str, Any]]]
+# (g, s, p, t, f, *, hyperparameters) -> (direction, new slots)
+TreeEquation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, Any, P], tuple[Any, dict[str, Any]]]
+# What one call of `update` does: (g, slots, p, t, hyper, extra) -> (direction, slots), all whole trees.
+Apply: TypeAlias = Callable[..., tuple[PyTree, dict[str, PyTree]]]
+
+
+class EquationState(NamedTuple):
+    """The state of every lifted equation.
+
+    Attributes:
+        count: number of updates so far, int32 scalar; the equation sees t = count + 1.
+        hyper: name → scalar array, the value in force of each numeric hyperparameter, at least float32. What stands here
+            is what the next update uses, unless the hyperparameter was given as a schedule: then it shows the last value.
+        slots: name → tree shaped like the parameters.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # the field hides tuple.count
+    hyper: dict[str, jax.Array]
+    slots: dict[str, PyTree]
+
+
+def equation(**slots: Initialiser) -> Callable[[Equation[P]], Factory[P]]:
+    """Lift an equation on one array to a factory of gradient transformations.
+
+    The decorated function takes `(g, s, p, t)` by position, all of one leaf: the gradient; the slots, as attributes; the
+    parameter, `None` if `update` was not given any; the number of the step from 1, as a real scalar. It returns the new
+    direction and a dict of the new slots. Keyword-only arguments are
+
+    - with a float as default, a numeric hyperparameter: a number, a scalar array or a schedule (a function of the
+      0-based step count). It is data: it lives in the state, and is set, vmapped and differentiated there. Annotate it
+      with `Decay` or `NonNegative` to have its range checked;
+    - with a bool, int, string or `None` as default, a static hyperparameter;
+    - without a default, an extra argument that `update(..., name=...)` must be given: an array, or a tree shaped like the
+      gradients, of which the equation sees its leaf. Other extra arguments are ignored.
+
+    The equation computes in float32, or in float64 or complex where the gradient or parameter is; slots keep their dtype;
+    the direction comes back in the gradient's dtype. Leaves of equal shape are traced once. A gradient that is `None` or
+    masked passes through and leaves its slots as they are, while `count` goes on.
+
+    Args:
+        **slots: name → initialiser, from `jaxopt_lec.slots` or a function `(p, hyper) -> array`.
+
+    Returns:
+        A decorator; the decorated name takes the hyperparameters by keyword and returns an
+        `optax.GradientTransformationExtraArgs` whose state is an `EquationState`.
+
+    Raises:
+        TypeError: unknown hyperparameter, wrong type, integer or complex/real-mixed leaf, another optimizer's state.
+        ValueError: hyperparameter out of range, mismatched trees or shapes (with the path), missing `params` or extra.
+    """
+
+    def decorate(function: Equation[P]) -> Factory[P]:
+        return _factory(function, Signature.of(function, ("g", "s", "p", "t")), slots, _over_leaves)
+
+    return decorate
+
+
+def tree_equation(**slots: Initialiser) -> Callable[[TreeEquation[P]], Factory[P]]:
+    """Lift an equation that needs the loss function, and so the whole tree: `(g, s, p, t, f, *, hyperparameters)`.
+
+    As `equation`, but `g`, the slots and `p` are whole trees, and `f` is the loss as a function of a tree like `p`: what
+    `update(updates, state, params, value_fn=...)` was given, with those extra arguments bound that it has by name, as
+    Optax's line searches do. `params` and `value_fn` must be given.
+    """
+
+    def decorate(function: TreeEquation[P]) -> Factory[P]:
+        signature = Signature.of(function, ("g", "s", "p", "t", "f"))
+        return _factory(function, dataclasses.replace(signature, extra=(*signature.extra, "value_fn")), slots, _over_tree)
+
+    return decorate
+
+
+def _factory(
+    function: Callable[..., Any],
+    signature: Signature,
+    initialisers: Mapping[str, Initialiser],
+    engine: Callable[[Signature, Callable[..., Any]], Apply],
+) -> Factory[P]:
+    name = signature.name
+
+    @functools.wraps(function)
+    def factory(*args: P.args, **hyperparameters: P.kwargs) -> optax.GradientTransformationExtraArgs:
+        if args:
+            raise TypeError(f"{name} takes its hyperparameters by keyword only, got {len(args)} by position")
+        numeric, static = signature.check(hyperparameters)
+        scheduled = {key: value for key, value in numeric.items() if callable(value)}
+        apply = engine(signature, functools.partial(function, **static))
+
+        def init(params: PyTree) -> EquationState:
+            _check_params(name, params)
+            count = jnp.zeros((), jnp.int32)
+            hyper = signature.values(numeric, count)
+            new = {
+                slot: jax.tree.map(lambda p, born=born: born(jnp.asarray(p), hyper), params)
+                for slot, born in initialisers.items()
+            }
+            return EquationState(count, hyper, new)
+
+        def update(
+            updates: PyTree, state: EquationState, params: PyTree | None = None, **extra: Any
+        ) -> tuple[PyTree, EquationState]:
+            _check_state(name, updates, state, numeric, initialisers)
+            for key in signature.extra:
+                if key not in extra:
+                    raise ValueError(f"{name} needs the extra argument {key!r}: update(updates, state, params, {key}=...)")
+            hyper = {key: as_scalar(value) for key, value in state.hyper.items()}
+            # Every dtype is cast on the way in and out, so the user's strict promotion need not reach the equation's
+            # real factors on complex arrays, nor a schedule's arithmetic on the integer count.
+            with jax.named_scope(name), jax.numpy_dtype_promotion("standard"):
+                hyper |= signature.values(scheduled, state.count)
+                count = optax.safe_increment(state.count)
+                directions, slots = apply(updates, state.slots, params, count, hyper, extra)
+            return directions, EquationState(count, hyper, slots)
+
+        return optax.GradientTransformationExtraArgs(init, update)
+
+    # The hyperparameters are what is called: inspect.signature and help() show them, not (g, s, p, t).
+    shown = [q for q in inspect.signature(function).parameters.values() if q.name in (*signature.numeric, *signature.static)]
+    factory.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        shown, return_annotation=optax.GradientTransformationExtraArgs
+    )
+    return factory
+
+
+def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
+    name = signature.name
+
+    # Inlined, this jit leaves no call behind; what it brings is its cache: leaves of equal shape are traced once.
+    @functools.partial(jax.jit, inline=True)
+    def on_leaf(
+        g: jax.Array,
+        slots: dict[str, jax.Array],
+        p: jax.Array | None,
+        t: jax.Array,
+        hyper: dict[str, jax.Array],
+        extra: dict[str, Any],
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        dtype = compute_dtype(g.dtype, *([] if p is None else [p.dtype]))
+        real = real_dtype(dtype)
+        direction, new = function(
+            g.astype(dtype),
+            SimpleNamespace(**{slot: _widened(x, real) for slot, x in slots.items()}),
+            None if p is None else p.astype(dtype),
+            t.astype(real),
+            **{key: x.astype(real) for key, x in hyper.items()},
+            **extra,
+        )
+        if set(new) != set(slots):
+            raise ValueError(f"the equation returned the slots {sorted(new)}, declared are {sorted(slots)}")
+        return (
+            _fitted("the direction", direction, g),
+            {slot: _fitted(f"slot {slot!r}", new[slot], x) for slot, x in slots.items()},
+        )
+
+    def apply(
+        updates: PyTree,
+        slots: dict[str, PyTree],
+        params: PyTree | None,
+        count: jax.Array,
+        hyper: Any,
+        extra: dict[str, Any],
+    ) -> tuple[PyTree, dict[str, PyTree]]:
+        treedef: Any
+        gs, treedef = jax.tree.flatten(updates, is_leaf=_is_hole)
+        ps = [None] * len(gs) if params is None else _flatten_up_to(name, treedef, updates, params, "params")
+        olds = {slot: _flatten_up_to(name, treedef, updates, tree, f"slot {slot!r}") for slot, tree in slots.items()}
+        extras = _split_extra(name, jax.tree.structure(updates), treedef, {key: extra[key] for key in signature.extra})
+        directions, news = [], {slot: list(leaves) for slot, leaves in olds.items()}
+        for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
+            if _is_hole(g):
+                directions.append(g)
+                continue
+            old = {slot: leaves[i] for slot, leaves in olds.items()}
+            try:
+                g = _checked_leaf(g, p, old)
+                direction, new = on_leaf(g, old, p, count, hyper, {key: at(i) for key, at in extras.items()})
+            except Exception as error:
+                path = _path(tree_flatten_with_path(updates, is_leaf=_is_hole)[0][i][0])
+                if p is None and "None" in str(error):  # what Python and JAX say of arithmetic on a missing p
+                    raise ValueError(
+                        f"{name} needs params: call update(updates, state, params); at {path}: {error}"
+                    ) from error
+                raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: at {path}: {error}") from error
+            directions.append(direction)
+            for slot, x in new.items():
+                news[slot][i] = x
+        return treedef.unflatten(directions), {slot: treedef.unflatten(leaves) for slot, leaves in news.items()}
+
+    return apply
+
+
+def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
+    name = signature.name
+
+    def apply(
+        updates: PyTree,
+        slots: dict[str, PyTree],
+        params: PyTree | None,
+        count: jax.Array,
+        hyper: dict[str, jax.Array],
+        extra: Mapping[str, Any],
+    ) -> tuple[PyTree, dict[str, PyTree]]:
+        if params is None:
+            raise ValueError(f"{name} needs params: call update(updates, state, params)")
+        treedef = jax.tree.structure(updates)
+        for what, tree in (("params", params), *((f"slot {slot!r}", tree) for slot, tree in slots.items())):
+            _flatten_up_to(name, treedef, updates, tree, what)
+        real = real_dtype(compute_dtype(*(x.dtype for x in jax.tree.leaves((updates, params)))))
+        widen = functools.partial(jax.tree.map, lambda x: _widened(x, real))
+        value_fn = extra["value_fn"]
+        directions, new = function(
+            widen(updates),
+            SimpleNamespace(**widen(slots)),
+            widen(params),
+            count.astype(real),
+            functools.partial(value_fn, **_accepted_by(value_fn, extra)),
+            **{key: x.astype(real) for key, x in hyper.items()},
+            **{key: extra[key] for key in signature.extra if key != "value_fn"},
+        )
+        fit = functools.partial(jax.tree.map, lambda x, like: x.astype(like.dtype))
+        return fit(directions, updates), fit(new, slots)
+
+    return apply
+
+
+def _accepted_by(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the extra arguments that `function` has by name; all but the line searches' own for `**kwargs`."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(q.kind is q.VAR_KEYWORD for q in parameters):
+        return {name: x for name, x in extra.items() if name not in ("value", "grad", "value_fn")}
+    return {q.name: extra[q.name] for q in parameters if q.name in extra}
+
+
+def _is_hole(x: Any) -> bool:
+    return x is None or isinstance(x, optax.MaskedNode)
+
+
+def _path(path: Any) -> str:
+    return repr(keystr(path, simple=True, separator="/")) if path else "the only leaf"
+
+
+def _widened(x: jax.Array, real: jnp.dtype) -> jax.Array:
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return x  # a slot of counts or keys is the equation's own business
+    return x.astype(compute_dtype(x.dtype, real))
+
+
+def _fitted(what: str, x: Any, like: jax.Array) -> jax.Array:
+    x = jnp.asarray(x)
+    if x.shape != like.shape:
+        raise ValueError(f"{what} came out with shape {x.shape}, expected {like.shape}")
+    if jnp.iscomplexobj(x) and not jnp.iscomplexobj(like):
+        raise TypeError(f"{what} came out complex, expected {like.dtype}")
+    return x.astype(like.dtype)
+
+
+def _check_params(name: str, params: PyTree) -> None:
+    for path, p in tree_flatten_with_path(params)[0]:
+        dtype = jnp.result_type(p)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"{name}: parameter at {_path(path)} has dtype {dtype}; only floating-point and complex parameters can be "
+                "optimized: leave it out with optax.masked or optax.partition"
+            )
+
+
+def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
+    if isinstance(updates, EquationState):
+        raise TypeError(f"{name}: an optimizer state came first; the order is update(updates, state, params)")
+    if not isinstance(state, EquationState):
+        raise TypeError(
+            f"{name}: the state is a {type(state).__name__}, expected the EquationState made by this transformation's init"
+        )
+    if set(state.slots) != set(slots) or set(state.hyper) != set(numeric):
+        raise TypeError(
+            f"{name}: this state belongs to another optimizer: it has slots {sorted(state.slots)} and hyperparameters "
+            f"{sorted(state.hyper)}, expected {sorted(slots)} and {sorted(numeric)}"
+        )
+
+
+def _checked_leaf(g: Any, p: Any, slots: Mapping[str, Any]) -> jax.Array:
+    g = jnp.asarray(g)
+    if not jnp.issubdtype(g.dtype, jnp.inexact):
+        raise TypeError(f"the gradient has dtype {g.dtype}; only floating-point and complex ones can be used")
+    for what, x in (("parameter", p), *((f"slot {slot!r}", x) for slot, x in slots.items())):
+        if x is None and what == "parameter":
+            continue
+        if _is_hole(x) or not hasattr(x, "shape"):
+            raise ValueError(f"there is a gradient, but the {what} is {x!r}")
+    if p is not None and p.shape != g.shape:
+        raise ValueError(f"the gradient has shape {g.shape}, the parameter {p.shape}")
+    if p is not None and jnp.iscomplexobj(p) != jnp.iscomplexobj(g):
+        raise TypeError(f"the gradient is {g.dtype}, the parameter {p.dtype}: one is complex, the other is not")
+    return g
+
+
+def _flatten_up_to(name: str, treedef: Any, updates: PyTree, tree: PyTree, what: str) -> list[Any]:
+    try:
+        return treedef.flatten_up_to(tree)
+    except ValueError as error:
+        raise ValueError(f"{name}: updates and {what} are different trees: {_difference(updates, tree, what)}") from error
+
+
+def _difference(updates: PyTree, tree: PyTree, what: str) -> str:
+    ours, theirs = ([_path(path) for path, _ in tree_flatten_with_path(t, is_leaf=_is_hole)[0]] for t in (updates, tree))
+    for path in ours:
+        if path not in theirs:
+            return f"updates have a leaf {path}, {what} has none there"
+    for path in theirs:
+        if path not in ours:
+            return f"{what} has a leaf {path}, updates have none there"
+    return f"same leaves, other containers: {jax.tree.structure(updates)} and {jax.tree.structure(tree)}"
+
+
+def _split_extra(name: str, structure: Any, treedef: Any, extra: Mapping[str, Any]) -> dict[str, Callable[[int], Any]]:
+    """Return, for each extra argument, the function from a leaf's number to what that leaf's equation sees."""
+
+    def whole_or_leaf(key: str, x: Any) -> Callable[[int], Any]:
+        if any(callable(leaf) for leaf in jax.tree.leaves(x)):
+            raise TypeError(f"{name}: extra argument {key!r} is a function; only a tree_equation can take one")
+        if jax.tree.structure(x) != structure:
+            return lambda i: x
+        leaves = treedef.flatten_up_to(x)
+        return lambda i: leaves[i]
+
+    return {key: whole_or_leaf(key, x) for key, x in extra.items()}

@@ -1,0 +1,133 @@
+"""Hyperparameters: what a user may give for one, the range it must lie in, and the array it becomes in the state."""
+
+import dataclasses
+import inspect
+import math
+import types
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from optax import ScalarOrSchedule
+
+__all__ = ["Decay", "Hyper", "NonNegative", "Range", "ScalarOrSchedule"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The interval [low, high) a hyperparameter must lie in, or [low, high] where `closed`; NaN lies in none."""
+
+    low: float
+    high: float
+    closed: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        """Whether `value` lies in the interval; an infinite end is never part of an open one."""
+        above = value > self.low if math.isinf(self.low) else value >= self.low
+        return above and (value <= self.high if self.closed else value < self.high)
+
+    def __str__(self) -> str:
+        """Return the interval as a formula: `[0, 1)`."""
+        return f"{'(' if math.isinf(self.low) else '['}{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
+
+
+# Outside an equation a hyperparameter is a number, an array or a schedule; inside it is a scalar array. No type says both.
+Hyper: TypeAlias = Any
+NonNegative: TypeAlias = Annotated[Hyper, Range(0, math.inf)]
+Decay: TypeAlias = Annotated[Hyper, Range(0, 1)]
+_FINITE = Range(-math.inf, math.inf)
+
+
+def as_scalar(value: Any) -> jax.Array:
+    """Return `value` as a strongly typed scalar of at least float32; float64 stays float64."""
+    given = getattr(value, "dtype", np.dtype(type(value)))
+    dtype = given if jnp.issubdtype(given, jnp.floating) and jnp.finfo(given).bits >= 32 else jnp.float32
+    if not hasattr(value, "dtype"):
+        dtype = jnp.result_type(float)  # a Python number: float32, or float64 where x64 is enabled
+    return jnp.asarray(value, dtype=dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What the signature of an equation says: its name, its hyperparameters and its extra arguments.
+
+    Keyword-only arguments of `(g, s, p, t, *, ...)` with a float as default are numeric hyperparameters, with another
+    default static ones; without a default they are extra arguments of `update`.
+    """
+
+    name: str
+    numeric: Mapping[str, float]
+    ranges: Mapping[str, Range]
+    static: Mapping[str, Any]
+    extra: tuple[str, ...]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], arguments: tuple[str, ...]) -> "Signature":
+        """Read the signature of `function`; a TypeError says what is not as an equation's must be."""
+        name = function.__name__
+        parameters = inspect.signature(function).parameters.values()
+        positional = [q.name for q in parameters if q.kind in (q.POSITIONAL_ONLY, q.POSITIONAL_OR_KEYWORD)]
+        if len(positional) != len(arguments):
+            raise TypeError(f"{name} must take ({', '.join(arguments)}) by position, it takes ({', '.join(positional)})")
+        if any(q.kind in (q.VAR_POSITIONAL, q.VAR_KEYWORD) for q in parameters):
+            raise TypeError(f"{name} must name its arguments: no *args, no **kwargs")
+        keywords = [q for q in parameters if q.kind is q.KEYWORD_ONLY]
+        numeric = {q.name: q.default for q in keywords if isinstance(q.default, float)}
+        required = tuple(q.name for q in keywords if q.default is q.empty)
+        return cls(
+            name=name,
+            numeric=types.MappingProxyType(numeric),
+            ranges={q.name: _annotated_range(function, q.annotation) for q in keywords if q.name in numeric},
+            static={q.name: q.default for q in keywords if q.name not in numeric and q.name not in required},
+            extra=required,
+        )
+
+    def check(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the numeric and the static hyperparameters, defaults filled in, or say what is wrong with `given`."""
+        known = [*self.numeric, *self.static]
+        for name in given:
+            if name in self.extra:
+                raise TypeError(f"{self.name}: {name!r} is an extra argument: give it to update(..., {name}=...)")
+            if name not in known:
+                has = ", ".join(known) if known else "none"
+                raise TypeError(f"{self.name} has no hyperparameter {name!r}; its hyperparameters are: {has}")
+        numeric = {name: given.get(name, default) for name, default in self.numeric.items()}
+        static = {name: given.get(name, default) for name, default in self.static.items()}
+        for name, value in numeric.items():
+            # A schedule is asked for its first value, so that a wrong one is refused before the first step.
+            self._check_number(name, value(jnp.zeros((), jnp.int32)) if callable(value) else value)
+        for name, value in static.items():
+            self._check_static(name, value)
+        return numeric, static
+
+    def values(self, numeric: Mapping[str, Any], count: jax.Array) -> dict[str, jax.Array]:
+        """Return the arrays in force at step `count` (from 0) for numbers, arrays and schedules alike."""
+        return {name: as_scalar(value(count) if callable(value) else value) for name, value in numeric.items()}
+
+    def _check_number(self, name: str, value: Any) -> None:
+        what = f"{self.name}: {name}"
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
+            raise TypeError(f"{what} must be a number, a scalar array or a schedule, got {value!r}")
+        if jnp.shape(value) != ():
+            raise ValueError(f"{what} must be a scalar, got shape {jnp.shape(value)}; for many values use jax.vmap")
+        if isinstance(value, jax.core.Tracer) or (isinstance(value, jax.Array) and not value.is_fully_addressable):
+            return  # its value is not known here
+        if jnp.iscomplexobj(value) or float(value) not in self.ranges[name]:
+            raise ValueError(f"{what} must lie in {self.ranges[name]}, got {value}")
+
+    def _check_static(self, name: str, value: Any) -> None:
+        default = self.static[name]
+        if default is not None and type(value) is not type(default):
+            raise TypeError(f"{self.name}: {name} must be a {type(default).__name__}, got {value!r}")
+
+
+def _annotated_range(function: Callable[..., Any], annotation: Any) -> Range:
+    if isinstance(annotation, str):  # from __future__ import annotations
+        try:
+            annotation = eval(annotation, getattr(function, "__globals__", {}))
+        except NameError:  # imported for the type checker only, so none of ours
+            return _FINITE
+    ranges = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Range)]
+    return ranges[0] if ranges else _FINITE
