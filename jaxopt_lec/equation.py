@@ -134,8 +134,8 @@ def _factory(
                 if key not in extra:
                     raise ValueError(f"{name} needs the extra argument {key!r}: update(updates, state, params, {key}=...)")
             hyper = {key: as_scalar(value) for key, value in state.hyper.items()}
-            # Every dtype is cast on the way in and out, so the user's strict promotion need not reach the equation's
-            # real factors on complex arrays, nor a schedule's arithmetic on the integer count.
+            # Every dtype is cast on the way in and out, so the user's strict promotion need not reach an equation's real
+            # factors on complex arrays.
             with jax.named_scope(name), jax.numpy_dtype_promotion("standard"):
                 hyper |= signature.values(scheduled, state.count)
                 count = optax.safe_increment(state.count)
@@ -202,7 +202,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
                 continue
             old = {slot: leaves[i] for slot, leaves in olds.items()}
             try:
-                g = _checked_leaf(g, p, old)
+                g = _checked_leaf(g, p, old, params is not None)
                 direction, new = on_leaf(g, old, p, count, hyper, {key: at(i) for key, at in extras.items()})
             except Exception as error:
                 path = _path(tree_flatten_with_path(updates, is_leaf=_is_hole)[0][i][0])
@@ -308,19 +308,20 @@ def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, A
         )
 
 
-def _checked_leaf(g: Any, p: Any, slots: Mapping[str, Any]) -> jax.Array:
+def _checked_leaf(g: Any, p: Any, slots: Mapping[str, Any], has_params: bool) -> jax.Array:
     g = jnp.asarray(g)
     if not jnp.issubdtype(g.dtype, jnp.inexact):
         raise TypeError(f"the gradient has dtype {g.dtype}; only floating-point and complex ones can be used")
-    for what, x in (("parameter", p), *((f"slot {slot!r}", x) for slot, x in slots.items())):
-        if x is None and what == "parameter":
-            continue
-        if _is_hole(x) or not hasattr(x, "shape"):
-            raise ValueError(f"there is a gradient, but the {what} is {x!r}")
-    if p is not None and p.shape != g.shape:
-        raise ValueError(f"the gradient has shape {g.shape}, the parameter {p.shape}")
-    if p is not None and jnp.iscomplexobj(p) != jnp.iscomplexobj(g):
-        raise TypeError(f"the gradient is {g.dtype}, the parameter {p.dtype}: one is complex, the other is not")
+    for what, x in ((f"slot {slot!r}", x) for slot, x in slots.items()):
+        if not hasattr(x, "dtype"):
+            raise ValueError(f"there is a gradient, but {what} is {x!r}")
+    if has_params:
+        if not hasattr(p, "dtype"):
+            raise ValueError(f"there is a gradient, but the parameter is {p!r}")
+        if p.shape != g.shape:
+            raise ValueError(f"the gradient has shape {g.shape}, the parameter {p.shape}")
+        if jnp.iscomplexobj(p) != jnp.iscomplexobj(g):
+            raise TypeError(f"the gradient is {g.dtype}, the parameter {p.dtype}: one is complex, the other is not")
     return g
 
 

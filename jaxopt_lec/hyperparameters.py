@@ -41,11 +41,10 @@ _FINITE = Range(-math.inf, math.inf)
 
 
 def as_scalar(value: Any) -> jax.Array:
-    """Return `value` as a strongly typed scalar of at least float32; float64 stays float64."""
-    given = getattr(value, "dtype", np.dtype(type(value)))
-    dtype = given if jnp.issubdtype(given, jnp.floating) and jnp.finfo(given).bits >= 32 else jnp.float32
-    if not hasattr(value, "dtype"):
-        dtype = jnp.result_type(float)  # a Python number: float32, or float64 where x64 is enabled
+    """Return `value` as a strongly typed scalar of at least float32; float64 stays float64 where x64 is enabled."""
+    dtype = jax.dtypes.canonicalize_dtype(getattr(value, "dtype", float))
+    if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < 32:
+        dtype = jnp.dtype(jnp.float32)
     return jnp.asarray(value, dtype=dtype)
 
 
@@ -97,14 +96,14 @@ class Signature:
         static = {name: given.get(name, default) for name, default in self.static.items()}
         for name, value in numeric.items():
             # A schedule is asked for its first value, so that a wrong one is refused before the first step.
-            self._check_number(name, value(jnp.zeros((), jnp.int32)) if callable(value) else value)
+            self._check_number(name, _value_at(value, jnp.zeros((), jnp.int32)))
         for name, value in static.items():
             self._check_static(name, value)
         return numeric, static
 
     def values(self, numeric: Mapping[str, Any], count: jax.Array) -> dict[str, jax.Array]:
         """Return the arrays in force at step `count` (from 0) for numbers, arrays and schedules alike."""
-        return {name: as_scalar(value(count) if callable(value) else value) for name, value in numeric.items()}
+        return {name: as_scalar(_value_at(value, count)) for name, value in numeric.items()}
 
     def _check_number(self, name: str, value: Any) -> None:
         what = f"{self.name}: {name}"
@@ -121,6 +120,14 @@ class Signature:
         default = self.static[name]
         if default is not None and type(value) is not type(default):
             raise TypeError(f"{self.name}: {name} must be a {type(default).__name__}, got {value!r}")
+
+
+def _value_at(value: Any, count: jax.Array) -> Any:
+    if not callable(value):
+        return value
+    # A schedule divides the integer count by numbers; that the user made promotion strict elsewhere is no reason to refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        return value(count)
 
 
 def _annotated_range(function: Callable[..., Any], annotation: Any) -> Range:

@@ -41,6 +41,8 @@ def adamax(
         b2: β₂ in [0, 1).
         eps: ε in [0, ∞). The paper has none; with 0, a coordinate that never saw a gradient gives 0/0.
 
+    In float32, w = β₂ᵏ|g| carries the rounding of β₂ and of k products: about 5e-6 at β₂ = 0.999 after 1,000 steps.
+
     Slots: m like the parameter; w (the paper's u) real, of its shape. Equals Keras `Adamax`; PyTorch and Optax add ε to |g|
     inside the maximum.
 

@@ -55,6 +55,8 @@ def nadam(
 
     m̂ = μₜ₊₁ m / (1 − Π_{i≤t+1} μᵢ) + (1 − μₜ) g / (1 − Π_{i≤t} μᵢ).
 
+    The paper averages m with μₜ too; all frameworks, and this, with β₁.
+
     Args:
         learning_rate, b1, b2, eps, eps_root: as in `adam`.
         momentum_decay: ψ in [0, ∞]; ∞ keeps μ = β₁ constant.

@@ -77,7 +77,7 @@ def nesterov_parameters(params: Any, state: optax.OptState, *, learning_rate_ins
     Args:
         params: the parameters φ.
         state: the state of `nesterov`, alone or inside other transformations that hold no other slot v.
-        learning_rate_inside: as given to `nesterov`; where it is outside, θ = φ + η γ v.
+        learning_rate_inside: as given to `nesterov`; where it is outside, θ = φ + η γ v, exact for a constant η.
 
     Returns:
         θ, a tree like `params`, in its dtypes.
@@ -90,7 +90,7 @@ def nesterov_parameters(params: Any, state: optax.OptState, *, learning_rate_ins
         raise KeyError("nesterov_parameters: the state has no slot 'v' and hyperparameter 'decay': not a state of nesterov")
     if not learning_rate_inside:
         scale = scale * optax.tree.get(state, "learning_rate")
-    return jax.tree.map(lambda p, v: (p + scale.astype(v.real.dtype) * v).astype(p.dtype), params, v)
+    return jax.tree.map(lambda p, v: (p.astype(v.dtype) + scale.astype(v.dtype) * v).astype(p.dtype), params, v)
 
 
 def nesterov_exact(learning_rate: ScalarOrSchedule, decay: ScalarOrSchedule = 0.9) -> optax.GradientTransformationExtraArgs:

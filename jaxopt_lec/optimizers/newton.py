@@ -17,7 +17,7 @@ __all__ = ["newton", "newton_cg", "scale_by_newton", "scale_by_newton_cg"]
 
 @tree_equation()
 def scale_by_newton(g: Any, s: Any, p: Any, t: Any, f: Any, *, damping: NonNegative = 0.0) -> tuple[Any, dict[str, Any]]:
-    """Solve (H + λ I) u = g with the Hessian H of f as a dense matrix; arguments and errors as in `newton`."""
+    """Solve (H + λ I) u = g with the dense Hessian H of f; arguments, slots and errors as in `newton`."""
     g_flat, unravel = ravel_pytree(g)
     p_flat, unravel_p = ravel_pytree(p)
     if jnp.iscomplexobj(p_flat):
@@ -50,7 +50,7 @@ def scale_by_newton_cg(
     damping: NonNegative = 0.0,
     max_iterations: int = 100,
 ) -> tuple[Any, dict[str, Any]]:
-    """Solve (H + λ I) u = g by conjugate gradients on Hessian-vector products; arguments and errors as in `newton_cg`."""
+    """Solve (H + λ I) u = g by conjugate gradients; arguments, slots and errors as in `newton_cg`."""
     if any(jnp.iscomplexobj(x) for x in jax.tree.leaves(p)):
         raise TypeError("scale_by_newton_cg: complex parameters have no Hessian; optimize the real and imaginary parts")
     _, hessian_times = jax.linearize(jax.grad(f), p)

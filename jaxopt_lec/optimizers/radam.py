@@ -44,9 +44,9 @@ def scale_by_radam(
     eps_root: NonNegative = 0.0,
     threshold: Annotated[Hyper, Range(4, math.inf)] = 4.0,
 ) -> tuple[Any, dict[str, Any]]:
-    """Adam's direction times the rectification rₜ where ρₜ > threshold, else m̂.
+    """Rectify Adam's direction: u = rₜ m̂ / (√(v̂ + ε_root) + ε) where ρₜ > threshold, else u = m̂.
 
-    Arguments, slots, rₜ and reference as in `radam`. Equals `optax.scale_by_radam`, whose threshold is 5 by default.
+    Arguments, slots, rₜ and reference as in `radam`. Equals `optax.scale_by_radam`, whose threshold is 5.
     """
     m = ema(s.m, g, b1)
     v = ema(s.v, abs2(g), b2)
@@ -75,7 +75,8 @@ def radam(
         learning_rate, b1, b2, eps, eps_root: as in `adam`.
         threshold: in [4, ∞): the variance of the step is finite above 4, the paper's value; PyTorch and Optax have 5.
 
-    Slots: m like the parameter; v real, of its shape. With `threshold=5.0` equals `torch.optim.RAdam` and `optax.radam`.
+    Slots: m like the parameter; v real, of its shape. Equals `optax.radam` with `threshold=5.0`; so does
+    `torch.optim.RAdam`, but for its ε on the uncorrected root, √v + ε.
 
     Reference: L. Liu et al., On the variance of the adaptive learning rate and beyond, ICLR 2020.
     """

@@ -1,0 +1,428 @@
+"""The lifter: what it accepts, what it refuses and with which words, and what it does once for all equations."""
+
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxopt_lec as jl
+from jaxopt_lec import slots
+from jaxopt_lec.arithmetic import ema, one_minus_power, sqrt
+from jaxopt_lec.optimizers.radam import averaged_steps
+
+PARAMS = {"dense": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}, "scale": jnp.ones(())}
+GRADIENTS = jax.tree.map(lambda p: 0.1 * p + 0.2, PARAMS)
+
+
+def refused(kind, message, call, *args, **kwargs):
+    with pytest.raises(kind) as caught:
+        call(*args, **kwargs)
+    assert message in str(caught.value), str(caught.value)
+
+
+@jl.equation(m=slots.zeros)
+def scale_by_everything(g, s, p, t, *, b: jl.Decay = 0.9, power: int = 1, sign: bool = False, weight):
+    m = ema(s.m, g, b)
+    return weight * (jnp.sign(m) if sign else m**power), {"m": m}
+
+
+# --- hyperparameters and extra arguments
+
+
+def test_result_is_an_optax_transformation():
+    assert isinstance(jl.scale_by_adam(), optax.GradientTransformationExtraArgs)
+    assert isinstance(jl.adam(1e-3), optax.GradientTransformationExtraArgs)
+    assert isinstance(jl.newton(), optax.GradientTransformationExtraArgs)
+
+
+def test_numeric_hyperparameters_are_data_and_others_static():
+    state = scale_by_everything(power=3).init(PARAMS)
+    assert set(state.hyper) == {"b"}
+    assert state.hyper["b"].dtype == jnp.float32
+    assert not state.hyper["b"].weak_type
+
+
+def test_an_integer_given_for_a_number_is_a_number():
+    assert jl.sgd(1).init(PARAMS).hyper["learning_rate"].dtype == jnp.float32
+
+
+def test_hyperparameters_are_never_cast_down():
+    for given, kept in [("bfloat16", "float32"), ("float16", "float32"), ("float32", "float32"), ("int32", "float32")]:
+        assert jl.sgd(jnp.ones((), given)).init(PARAMS).hyper["learning_rate"].dtype == kept
+    with jax.enable_x64(True):
+        assert jl.sgd(jnp.float64(1)).init(PARAMS).hyper["learning_rate"].dtype == "float64"
+        assert jl.sgd(0.1).init(PARAMS).hyper["learning_rate"].dtype == "float64"
+        assert jl.sgd(jnp.float32(1)).init(PARAMS).hyper["learning_rate"].dtype == "float32"
+
+
+def test_extra_argument_is_required_by_name():
+    tx = scale_by_everything()
+    state = tx.init(PARAMS)
+    refused(ValueError, "scale_by_everything needs the extra argument 'weight'", tx.update, GRADIENTS, state)
+    refused(TypeError, "'weight' is an extra argument: give it to update(..., weight=...)", scale_by_everything, weight=1.0)
+
+
+def test_extra_argument_is_whole_or_split_by_leaves():
+    tx = scale_by_everything(b=0.0)
+    state = tx.init(PARAMS)
+    by_two, _ = tx.update(GRADIENTS, state, weight=jnp.float32(2))
+    weights = jax.tree.map(lambda p: jnp.full_like(p, 2), PARAMS)
+    by_leaf, _ = tx.update(GRADIENTS, state, weight=weights)
+    np.testing.assert_array_equal(by_two["dense"]["kernel"], 2 * GRADIENTS["dense"]["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, by_two, by_leaf)
+
+
+def test_extra_argument_that_is_a_function_is_refused():
+    tx = scale_by_everything()
+    refused(TypeError, "'weight' is a function", tx.update, GRADIENTS, tx.init(PARAMS), weight=lambda x: x)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: jl.adam(-1e-3), ValueError, "scale_by_learning_rate: learning_rate must lie in [0, inf), got -0.001"),
+        (lambda: jl.adam(float("nan")), ValueError, "learning_rate must lie in [0, inf), got nan"),
+        (lambda: jl.adam(float("inf")), ValueError, "learning_rate must lie in [0, inf), got inf"),
+        (lambda: jl.adam(1e-3, b1=1.0), ValueError, "scale_by_adam: b1 must lie in [0, 1), got 1.0"),
+        (lambda: jl.adam(1e-3, b2=2), ValueError, "scale_by_adam: b2 must lie in [0, 1), got 2"),
+        (lambda: jl.adam(1e-3, b2=-0.1), ValueError, "scale_by_adam: b2 must lie in [0, 1), got -0.1"),
+        (lambda: jl.adam(1e-3, eps=-1e-8), ValueError, "scale_by_adam: eps must lie in [0, inf)"),
+        (lambda: jl.adamw(1e-3, weight_decay=-1.0), ValueError, "add_decayed_weights: weight_decay must lie in [0, inf)"),
+        (lambda: jl.momentum(0.1, decay=-0.9), ValueError, "scale_by_momentum: decay must lie in [0, 1), got -0.9"),
+        (lambda: jl.momentum(0.1, dampening=1.5), ValueError, "scale_by_momentum: dampening must lie in [0, 1)"),
+        (lambda: jl.nesterov(0.1, decay=1.0), ValueError, "scale_by_nesterov: decay must lie in [0, 1)"),
+        (lambda: jl.nesterov_exact(0.1, decay=1.0), ValueError, "scale_by_nesterov_exact: decay must lie in [0, 1)"),
+        (lambda: jl.rmsprop(0.1, momentum=1.0), ValueError, "scale_by_momentum: decay must lie in [0, 1)"),
+        (lambda: jl.adagrad(0.1, initial_accumulator=-1), ValueError, "initial_accumulator must lie in [0, inf)"),
+        (lambda: jl.adadelta(rho=1.0), ValueError, "scale_by_adadelta: rho must lie in [0, 1)"),
+        (lambda: jl.radam(0.1, threshold=3.0), ValueError, "scale_by_radam: threshold must lie in [4, inf)"),
+        (lambda: jl.nadam(0.1, momentum_decay=-1.0), ValueError, "scale_by_nadam: momentum_decay must lie in [0, inf]"),
+        (lambda: jl.newton(damping=-1.0), ValueError, "scale_by_newton: damping must lie in [0, inf)"),
+        (lambda: jl.newton_cg(max_iterations=0), ValueError, "newton_cg: max_iterations must be at least 1"),
+        (lambda: jl.sgd(lambda count: -0.1 * (count + 1)), ValueError, "learning_rate must lie in [0, inf)"),
+        (lambda: jl.sgd(jnp.ones(3)), ValueError, "must be a scalar, got shape (3,); for many values use jax.vmap"),
+        (lambda: jl.sgd("0.1"), TypeError, "learning_rate must be a number, a scalar array or a schedule, got '0.1'"),
+        (lambda: jl.sgd(True), TypeError, "learning_rate must be a number"),
+        (lambda: jl.sgd(0.1j), TypeError, "learning_rate must be a number"),
+        (lambda: jl.sgd(None), TypeError, "learning_rate must be a number"),
+        (lambda: jl.scale_by_adam(beta1=0.9), TypeError, "no hyperparameter 'beta1'; its hyperparameters are: b1, b2, eps,"),
+        (lambda: jl.scale_by_adam(0.9), TypeError, "scale_by_adam takes its hyperparameters by keyword only"),
+        (lambda: jl.scale_by_adam(bias_correction=1), TypeError, "bias_correction must be a bool, got 1"),
+        (lambda: scale_by_everything(power=2.5), TypeError, "power must be a int, got 2.5"),
+    ],
+)
+def test_wrong_hyperparameters_are_refused_at_construction(call, kind, message):
+    refused(kind, message, call)
+
+
+def test_values_known_only_at_run_time_are_not_checked():
+    assert jax.vmap(lambda rate: jl.sgd(rate).init(PARAMS).hyper["learning_rate"])(jnp.arange(3.0)).shape == (3,)
+
+
+def test_schedules_see_the_step_count_from_zero_and_show_their_value():
+    schedule = optax.linear_schedule(1.0, 0.0, 4)
+    tx = jl.sgd(schedule)
+    state = tx.init(PARAMS)
+    assert state.hyper["learning_rate"] == schedule(0)
+    for k in range(5):
+        updates, state = tx.update(GRADIENTS, state)
+        np.testing.assert_allclose(updates["scale"], -schedule(k) * GRADIENTS["scale"], rtol=1e-6)
+        np.testing.assert_allclose(state.hyper["learning_rate"], schedule(k), rtol=1e-6)
+
+
+def test_any_numeric_hyperparameter_may_be_a_schedule():
+    scheduled = jl.scale_by_adam(b1=lambda count: 0.5, b2=lambda count: 0.9, eps=lambda count: 1e-3)
+    plain = jl.scale_by_adam(b1=0.5, b2=0.9, eps=1e-3)
+    u, v = (tx.update(GRADIENTS, tx.init(PARAMS))[0] for tx in (scheduled, plain))
+    jax.tree.map(np.testing.assert_array_equal, u, v)
+
+
+def test_a_checkpoint_survives_the_switch_from_number_to_schedule():
+    number, schedule = jl.adam(0.1), jl.adam(optax.cosine_decay_schedule(0.1, 10))
+    _, state = number.update(GRADIENTS, number.init(PARAMS), PARAMS)
+    _updates, after = jax.jit(schedule.update)(GRADIENTS, state, PARAMS)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert optax.tree.get(after, "learning_rate") == optax.cosine_decay_schedule(0.1, 10)(1)
+
+
+def test_get_and_set_by_name():
+    state = jl.adam(0.1).init(PARAMS)
+    assert jax.tree.structure(optax.tree.get(state, "m")) == jax.tree.structure(PARAMS)
+    assert optax.tree.get(state, "b2") == np.float32(0.999)
+    state = optax.tree.set(state, learning_rate=0.5, b1=jnp.float32(0.8))
+    _, state = jl.adam(0.1).update(GRADIENTS, state)
+    assert optax.tree.get(state, "learning_rate") == 0.5
+    assert not optax.tree.get(state, "learning_rate").weak_type
+
+
+def test_help_shows_the_hyperparameters():
+    import inspect
+
+    assert list(inspect.signature(jl.scale_by_adam).parameters) == ["b1", "b2", "eps", "eps_root", "bias_correction"]
+    assert list(inspect.signature(jl.scale_by_newton).parameters) == ["damping"]
+
+
+def test_type_checker_knows_the_hyperparameters(tmp_path):
+    pytest.importorskip("mypy")
+    source = tmp_path / "user.py"
+    source.write_text(
+        textwrap.dedent("""
+        import jaxopt_lec as jl
+        jl.scale_by_adam(b1=0.9, b2=lambda count: 0.99, eps=1e-3)
+        jl.scale_by_newton(damping=0.1)
+        jl.scale_by_adam(beta1=0.9)
+        jl.scale_by_newton(dampening=0.1)
+        jl.adam(0.1, beta1=0.9)
+        """)
+    )
+    checked = subprocess.run([sys.executable, "-m", "mypy", "--config-file=", source], capture_output=True, text=True)
+    assert [line.split(":")[1] for line in checked.stdout.splitlines() if ": error:" in line] == ["5", "6", "7"], (
+        checked.stdout
+    )
+
+
+# --- equations that are not equations
+
+
+def test_signature_is_checked_at_decoration():
+    with pytest.raises(TypeError, match=r"short must take \(g, s, p, t\) by position, it takes \(g, s\)"):
+
+        @jl.equation()
+        def short(g, s):
+            return g, {}
+
+    with pytest.raises(TypeError, match=r"loss_free must take \(g, s, p, t, f\) by position"):
+
+        @jl.tree_equation()
+        def loss_free(g, s, p, t):
+            return g, {}
+
+    with pytest.raises(TypeError, match="must name its arguments"):
+
+        @jl.equation()
+        def open_ended(g, s, p, t, **rest):
+            return g, {}
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda g, s: (g, {}), "the equation returned the slots [], declared are ['m']"),
+        (lambda g, s: (g, {"m": s.m, "v": s.m}), "the equation returned the slots ['m', 'v'], declared are ['m']"),
+        (lambda g, s: (g.sum(), {"m": s.m}), "the direction came out with shape (), expected (3, 2)"),
+        (lambda g, s: (g, {"m": s.m.sum()}), "slot 'm' came out with shape (), expected (3, 2)"),
+        (lambda g, s: (g * 1j, {"m": s.m}), "the direction came out complex, expected float32"),
+        (lambda g, s: (g, {"m": 1j * s.m}), "slot 'm' came out complex, expected float32"),
+    ],
+)
+def test_a_wrong_result_of_an_equation_is_refused(result, message):
+    @jl.equation(m=slots.zeros)
+    def scale_by_mistake(g, s, p, t):
+        return result(g, s)
+
+    tx = scale_by_mistake()
+    params = {"dense": {"kernel": PARAMS["dense"]["kernel"]}}
+    refused((TypeError, ValueError), f"scale_by_mistake: at 'dense/kernel': {message}", tx.update, params, tx.init(params))
+
+
+def test_annotations_as_strings_keep_their_range(tmp_path, monkeypatch):
+    (tmp_path / "future_equation.py").write_text(
+        textwrap.dedent("""
+        from __future__ import annotations
+        from typing import TYPE_CHECKING
+        from jaxopt_lec import Decay, equation
+        if TYPE_CHECKING:
+            from elsewhere import Number
+
+        @equation()
+        def scale_by_future(g, s, p, t, *, b: Decay = 0.5, c: Number = 1.0):
+            return b * c * g, {}
+        """)
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    from future_equation import scale_by_future
+
+    refused(ValueError, "scale_by_future: b must lie in [0, 1), got 1.0", scale_by_future, b=1.0)
+    scale_by_future(c=-3.0)
+
+
+# --- trees, leaves and states that do not fit
+
+ADAM = jl.scale_by_adam()
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda s: ADAM.init({"a": {"n": jnp.arange(3)}}), TypeError, "parameter at 'a/n' has dtype int32"),
+        (lambda s: ADAM.init([jnp.ones(2), jnp.array([True])]), TypeError, "parameter at '1' has dtype bool"),
+        (
+            lambda s: ADAM.update(s, GRADIENTS),
+            TypeError,
+            "an optimizer state came first; the order is update(updates, state,",
+        ),
+        (
+            lambda s: ADAM.update(GRADIENTS, optax.scale_by_adam().init(PARAMS)),
+            TypeError,
+            "the state is a ScaleByAdamState, expected the EquationState made by this transformation's init",
+        ),
+        (
+            lambda s: ADAM.update(GRADIENTS, jl.scale_by_adagrad().init(PARAMS)),
+            TypeError,
+            "this state belongs to another optimizer: it has slots ['G']",
+        ),
+        (
+            lambda s: ADAM.update({"dense": GRADIENTS["dense"]}, s),
+            ValueError,
+            "slot 'm' has a leaf 'scale', updates have none",
+        ),
+        (
+            lambda s: ADAM.update(GRADIENTS | {"more": jnp.ones(1)}, s),
+            ValueError,
+            "updates have a leaf 'more', slot 'm' has none",
+        ),
+        (
+            lambda s: ADAM.update(GRADIENTS, s, PARAMS | {"more": jnp.ones(1)}),
+            ValueError,
+            "updates and params are different trees: params has a leaf 'more', updates have none there",
+        ),
+        (
+            lambda s: ADAM.update(list(GRADIENTS.values()), s),
+            ValueError,
+            "scale_by_adam: updates and slot 'm' are different trees",
+        ),
+        (
+            lambda s: ADAM.update(with_bias(jnp.ones(5)), s, PARAMS),
+            ValueError,
+            "at 'dense/bias': the gradient has shape (5,)",
+        ),
+        (lambda s: ADAM.update(with_bias(jnp.ones(5)), s), TypeError, "scale_by_adam: at 'dense/bias'"),
+        (
+            lambda s: ADAM.update(with_bias(jnp.ones(1)), s),
+            ValueError,
+            "at 'dense/bias': the direction came out with shape (2,)",
+        ),
+        (lambda s: ADAM.update(with_bias(jnp.ones(2, int)), s), TypeError, "at 'dense/bias': the gradient has dtype int32"),
+        (lambda s: ADAM.update(with_bias(jnp.full(2, 1j)), s, PARAMS), TypeError, "one is complex, the other is not"),
+        (
+            lambda s: ADAM.update(GRADIENTS, s, PARAMS | {"scale": None}),
+            ValueError,
+            "at 'scale': there is a gradient, but the parameter is None",
+        ),
+        (
+            lambda s: ADAM.update(GRADIENTS, ADAM.init(PARAMS | {"scale": None})),
+            ValueError,
+            "at 'scale': there is a gradient, but slot 'm' is None",
+        ),
+        (
+            lambda s: jl.adamw(0.1).update(GRADIENTS, jl.adamw(0.1).init(PARAMS)),
+            ValueError,
+            "add_decayed_weights needs params: call update(updates, state, params)",
+        ),
+        (
+            lambda s: jl.newton().update(GRADIENTS, jl.newton().init(PARAMS), value_fn=lambda p: 0.0),
+            ValueError,
+            "scale_by_newton needs params",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name_and_path(call, kind, message):
+    state = ADAM.init(PARAMS)
+    before = jax.tree.map(jnp.copy, state)
+    refused(kind, message, call, state)
+    jax.tree.map(np.testing.assert_array_equal, state, before)
+
+
+def with_bias(bias):
+    return {"dense": {"kernel": GRADIENTS["dense"]["kernel"], "bias": bias}, "scale": GRADIENTS["scale"]}
+
+
+def test_a_missing_gradient_may_stand_for_a_whole_branch():
+    tx = jl.scale_by_adam()
+    state = tx.init(PARAMS)
+    updates, after = tx.update({"dense": None, "scale": GRADIENTS["scale"]}, state, PARAMS)
+    assert updates["dense"] is None
+    np.testing.assert_array_equal(after.slots["m"]["dense"]["kernel"], 0)
+    assert after.slots["m"]["scale"] != 0
+
+
+# --- written once
+
+
+def test_leaves_of_equal_shape_are_traced_once():
+    traced = []
+
+    @jl.equation(m=slots.zeros)
+    def scale_by_counting(g, s, p, t):
+        traced.append(g.shape)
+        return g, {"m": s.m}
+
+    params = {f"layer{i}": {"w": jnp.ones((4, 4)), "b": jnp.ones(4)} for i in range(20)}
+    tx = scale_by_counting()
+    jax.jit(tx.update)(params, tx.init(params), params)
+    assert sorted(traced) == [(4,), (4, 4)]
+
+
+def test_one_kernel_call_is_left_by_no_leaf():
+    tx = jl.scale_by_adam()
+    jaxpr = jax.make_jaxpr(tx.update)(GRADIENTS, tx.init(PARAMS))
+    assert not [e for e in jaxpr.jaxpr.eqns if "jit" in e.primitive.name and e.params.get("name") == "on_leaf"]
+
+
+def test_scope_names_the_equation():
+    tx = jl.adam(0.1)
+    text = jax.jit(tx.update).lower(GRADIENTS, tx.init(PARAMS)).as_text(debug_info=True)
+    assert "scale_by_adam" in text
+    assert "scale_by_learning_rate" in text
+
+
+def test_hyperparameters_vmap_in_the_state():
+    tx = jl.adam(0.1)
+    state = tx.init(PARAMS)
+    rates = jnp.asarray([0.1, 0.2])
+    many = jax.vmap(lambda rate: tx.update(GRADIENTS, optax.tree.set(state, learning_rate=rate))[0])(rates)
+    np.testing.assert_allclose(many["scale"][1], 2 * many["scale"][0], rtol=1e-6)
+
+
+def test_hyperparameters_differentiate_in_the_state():
+    tx = jl.momentum(0.1)
+    state = tx.init(PARAMS)
+    slope = jax.grad(lambda rate: tx.update(GRADIENTS, optax.tree.set(state, learning_rate=rate))[0]["scale"])(0.1)
+    np.testing.assert_allclose(slope, -GRADIENTS["scale"], rtol=1e-6)
+
+
+# --- the careful arithmetic
+
+
+@pytest.mark.parametrize("b", [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999])
+def test_one_minus_power_is_accurate_in_float32(b):
+    b32, t = np.float32(b), np.arange(1, 2001)
+    ours = np.asarray(one_minus_power(b32, jnp.asarray(t, jnp.float32)), np.float64)
+    np.testing.assert_allclose(ours, -np.expm1(t * np.log1p(np.float64(b32) - 1)) if b else 1.0, rtol=4e-7)
+
+
+def test_one_minus_power_has_the_derivative_of_a_polynomial():
+    for b, t in [(0.0, 1.0), (0.0, 3.0), (0.7, 4.0)]:
+        expected = -t * (b ** (t - 1) if t > 1 else 1.0)
+        np.testing.assert_allclose(jax.grad(one_minus_power)(b, t), expected, rtol=1e-6)
+
+
+def test_sqrt_has_a_finite_derivative_at_zero():
+    assert jax.grad(lambda x: sqrt(x * x))(0.0) == 0
+    np.testing.assert_allclose(jax.grad(sqrt)(4.0), 0.25)
+
+
+@pytest.mark.parametrize("b", [0.5, 0.9, 0.95, 0.99, 0.999, 0.9999])
+def test_averaged_steps_is_accurate_in_float32(b):
+    b32, t = np.float32(b), np.arange(1, 3000)
+    age = np.arange(3000, dtype=np.longdouble)
+    weights = np.longdouble(b32) ** age
+    # The definition, a sum without cancellation: twice the mean age of the averaged gradients, plus one.
+    exact = 2 * np.cumsum(age * weights)[t - 1] / np.cumsum(weights)[t - 1] + 1
+    ours = np.asarray(averaged_steps(b32, jnp.asarray(t, jnp.float32)), np.float64)
+    np.testing.assert_allclose(ours, exact.astype(float), rtol=2e-6)
