@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import keystr, tree_flatten_with_path
 
+from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
 
@@ -155,16 +156,8 @@ def _factory(
 def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
     name = signature.name
 
-    # Inlined, this jit leaves no call behind; what it brings is its cache: leaves of equal shape are traced once.
-    @functools.partial(jax.jit, inline=True)
-    def on_leaf(
-        g: jax.Array,
-        slots: dict[str, jax.Array],
-        p: jax.Array | None,
-        t: jax.Array,
-        hyper: dict[str, jax.Array],
-        extra: dict[str, Any],
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def on_leaf(scalars: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[jax.Array, dict[str, jax.Array]]:
+        (t, hyper), (g, slots, p, extra) = scalars, arrays
         dtype = compute_dtype(g.dtype, *([] if p is None else [p.dtype]))
         real = real_dtype(dtype)
         direction, new = function(
@@ -182,14 +175,17 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             {slot: _fitted(f"slot {slot!r}", new[slot], x) for slot, x in slots.items()},
         )
 
+    hoisted = Hoisted(on_leaf)
+
     def apply(
         updates: PyTree,
         slots: dict[str, PyTree],
         params: PyTree | None,
         count: jax.Array,
-        hyper: Any,
-        extra: dict[str, Any],
+        hyper: dict[str, jax.Array],
+        extra: Mapping[str, Any],
     ) -> tuple[PyTree, dict[str, PyTree]]:
+        equation_on = hoisted.with_scalars((count, hyper))
         treedef: Any
         gs, treedef = jax.tree.flatten(updates, is_leaf=_is_hole)
         ps = [None] * len(gs) if params is None else _flatten_up_to(name, treedef, updates, params, "params")
@@ -203,7 +199,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             old = {slot: leaves[i] for slot, leaves in olds.items()}
             try:
                 g = _checked_leaf(g, p, old, params is not None)
-                direction, new = on_leaf(g, old, p, count, hyper, {key: at(i) for key, at in extras.items()})
+                direction, new = equation_on((g, old, p, {key: at(i) for key, at in extras.items()}))
             except Exception as error:
                 path = _path(tree_flatten_with_path(updates, is_leaf=_is_hole)[0][i][0])
                 if p is None and "None" in str(error):  # what Python and JAX say of arithmetic on a missing p

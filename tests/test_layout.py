@@ -19,7 +19,7 @@ WHOLE_TREE = {
     "nesterov": "nesterov_exact evaluates the gradient of the loss at a point of its own",
     "batch_gradient_descent": "no update rule: it sums gradients over a data set",
 }
-LEVELS = ["arithmetic", "hyperparameters", "slots", "equation", "optimizers"]
+LEVELS = ["arithmetic", "hyperparameters", "slots", "hoisting", "equation", "optimizers"]
 
 
 def imports(path):

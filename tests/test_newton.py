@@ -1,5 +1,6 @@
 """Newton's method against its oracles, on losses with positive, zero and negative curvature."""
 
+import functools
 import itertools
 
 import jax
@@ -108,7 +109,14 @@ def test_at_a_stationary_point_nothing_moves(method):
 
 
 @pytest.mark.parametrize("method", [jl.newton, jl.newton_cg])
-@pytest.mark.parametrize("search", [optax.scale_by_backtracking_linesearch, optax.scale_by_zoom_linesearch])
+@pytest.mark.parametrize(
+    "search",
+    [
+        functools.partial(optax.scale_by_backtracking_linesearch, 30, increase_factor=np.inf),
+        functools.partial(optax.scale_by_zoom_linesearch, 30, initial_guess_strategy="one"),
+    ],
+    ids=["backtracking", "zoom"],
+)
 def test_works_with_optax_line_searches_in_one_chain(method, search):
     def rosenbrock(params, scale):
         x = params["x"]
@@ -121,11 +129,11 @@ def test_works_with_optax_line_searches_in_one_chain(method, search):
         return optax.apply_updates(params, updates), state
 
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        params = {"x": jnp.asarray([-1.2, 1.0, -0.5, 0.8])}
-        tx = optax.chain(method(), search(30))
+        params = {"x": jnp.asarray([-1.2, 1.0])}
+        tx = optax.chain(method(), search())
         state = tx.init(params)
         values = [float(rosenbrock(params, 100.0))]
-        for _ in range(60):
+        for _ in range(100):
             params, state = step(params, state)
             values.append(float(rosenbrock(params, 100.0)))
     assert values[-1] < 1e-12

@@ -111,8 +111,8 @@ def newton(
     so that the step is always downhill and leaves saddles. Time O(n³), memory O(n²) for n parameters.
 
     `update(updates, state, params, value_fn=J, ...)`: J(params, ...) is differentiated twice; extra arguments it has by
-    name, such as the batch, are passed on to it. A line search follows in the chain as for any of Optax:
-    `optax.chain(newton(), optax.scale_by_backtracking_linesearch(20))`.
+    name, such as the batch, are passed on to it. A line search follows in the chain; let it try the full step first:
+    `optax.chain(newton(), optax.scale_by_backtracking_linesearch(20, increase_factor=math.inf))`.
 
     Args:
         learning_rate: η in [0, ∞); 1 is Newton's step.
