@@ -168,7 +168,6 @@ def test_help_shows_the_hyperparameters():
 
 
 def test_type_checker_knows_the_hyperparameters(tmp_path):
-    pytest.importorskip("mypy")
     source = tmp_path / "user.py"
     source.write_text(
         textwrap.dedent("""

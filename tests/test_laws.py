@@ -69,17 +69,17 @@ def params_tree(dtype=jnp.float32):
     def draw(*shape):
         return jnp.asarray(rng.standard_normal(shape), dtype)
 
-    return {"dense": {"kernel": draw(4, 3), "bias": draw(3)}, "head": [draw(3, 2), draw(4, 3)], "scale": draw()}
+    return {"dense": {"kernel": draw(4, 3), "bias": draw(3)}, "head": [draw(4, 3)], "scale": draw()}
 
 
 def gradients_tree(steps, dtype=jnp.float32):
-    trees = [
-        jax.tree.map(
-            lambda p, k=k: jnp.asarray(np.random.default_rng((k, p.size)).standard_normal(p.shape), dtype), params_tree()
-        )
-        for k in range(steps)
-    ]
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+    rng = np.random.default_rng(2)
+    return jax.tree.map(lambda p: jnp.asarray(rng.standard_normal((steps, *p.shape)), dtype), params_tree())
+
+
+def small(tree):
+    """Part of a tree, where many leaves would only be many compilations."""
+    return tree["dense"]
 
 
 def at(tree, k):
@@ -173,7 +173,7 @@ def test_a_tree_is_its_leaves(case):
 @for_cases("leaves")
 def test_permuting_leaves_permutes_results(case):
     params, gradients = jax.tree.leaves(params_tree()), jax.tree.leaves(gradients_tree(5))
-    order = [3, 1, 4, 0, 2]
+    order = [3, 1, 0, 2]
     straight = updates_of(case.tx, params, gradients)
     permuted = updates_of(case.tx, [params[i] for i in order], [gradients[i] for i in order])
     for i, permuted_leaf in zip(order, permuted, strict=True):
@@ -217,7 +217,7 @@ def test_masked_leaves_get_no_state(case):
 @every_case
 def test_jit_equals_eager(case):
     with jax.enable_x64(True):
-        params, gradients = params_tree(jnp.float64), gradients_tree(3, jnp.float64)
+        params, gradients = small(params_tree(jnp.float64)), small(gradients_tree(3, jnp.float64))
         tx = case.tx
         eager, compiled = (params, tx.init(params)), (params, tx.init(params))
         jitted = jax.jit(functools.partial(step, tx))
@@ -230,7 +230,7 @@ def test_jit_equals_eager(case):
 @every_case
 def test_scan_equals_loop(case):
     with jax.enable_x64(True):
-        params, gradients = params_tree(jnp.float64), gradients_tree(4, jnp.float64)
+        params, gradients = small(params_tree(jnp.float64)), small(gradients_tree(4, jnp.float64))
         tx = case.tx
         scanned = updates_of(tx, params, gradients)
         state = tx.init(params)
@@ -320,7 +320,7 @@ def test_one_trace_for_many_steps_and_many_learning_rates(case):
 
 @every_case
 def test_a_learning_rate_set_in_the_state_is_the_one_used(case):
-    params, gradients = params_tree(), at(gradients_tree(1), 0)
+    params, gradients = small(params_tree()), small(at(gradients_tree(1), 0))
     set_rate = optax.tree.set(case.make(0.1).init(params), learning_rate=jnp.float32(0.025))
     chex.assert_trees_all_equal(
         step(case.make(0.1), gradients, set_rate, params)[0],
@@ -366,10 +366,10 @@ def test_update_leaves_its_arguments_alone(case):
 @every_case
 def test_vmap_over_learning_rates_equals_separate_runs(case):
     with jax.enable_x64(True):
-        params, gradients = params_tree(jnp.float64), gradients_tree(3, jnp.float64)
-        rates = jnp.asarray([0.3, 0.1, 0.01])
-        together = jax.vmap(lambda rate: updates_of(case.make(rate), params, gradients))(rates)
-        for k, rate in enumerate([0.3, 0.1, 0.01]):
+        params, gradients = small(params_tree(jnp.float64)), small(gradients_tree(3, jnp.float64))
+        rates = [0.3, 0.01]
+        together = jax.vmap(lambda rate: updates_of(case.make(rate), params, gradients))(jnp.asarray(rates))
+        for k, rate in enumerate(rates):
             chex.assert_trees_all_close(
                 at(together, k), updates_of(case.make(rate), params, gradients), rtol=1e-11, atol=1e-14
             )
@@ -384,6 +384,7 @@ def test_differentiable_in_the_learning_rate(case):
         def loss(params):
             return jnp.sum(params["w"] ** 2) + (params["b"] - 1) ** 4
 
+        @jax.jit
         def after_training(rate):
             tx = case.make(rate)
 
@@ -394,11 +395,11 @@ def test_differentiable_in_the_learning_rate(case):
 
             return loss(jax.lax.scan(body, (params, tx.init(params)), length=4)[0][0])
 
-        exact = jax.grad(after_training)(0.01)
+        exact = jax.jit(jax.grad(after_training))(0.01)
         h = 1e-6
         assert np.isfinite(exact)
         np.testing.assert_allclose(exact, (after_training(0.01 + h) - after_training(0.01 - h)) / (2 * h), rtol=1e-5)
-        np.testing.assert_allclose(jax.jvp(after_training, (0.01,), (1.0,))[1], exact, rtol=1e-9)
+        np.testing.assert_allclose(jax.jit(jax.jacfwd(after_training))(0.01), exact, rtol=1e-9)
 
 
 # --- extra arguments
@@ -520,7 +521,7 @@ def test_trains_in_linen_train_state(case):
 
 @every_case
 def test_next_step_after_orbax_restore_is_bit_equal(case, tmp_path):
-    params, gradients = params_tree(), gradients_tree(3)
+    params, gradients = small(params_tree()), small(gradients_tree(3))
     tx = case.tx
     train = jax.jit(functools.partial(step, tx))
     state = tx.init(params)
@@ -529,7 +530,7 @@ def test_next_step_after_orbax_restore_is_bit_equal(case, tmp_path):
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "saved", (params, state))
         checkpointer.wait_until_finished()
-        template = jax.eval_shape(lambda: (params_tree(), tx.init(params_tree())))
+        template = jax.eval_shape(lambda: (params, tx.init(params)))
         template = jax.tree.map(
             lambda x, y: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=y.sharding), template, (params, state)
         )

@@ -1,0 +1,65 @@
+"""Every Python block of the README and the documentation runs, in order, with one namespace for each page."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    """Return the Python blocks of a page, each padded with empty lines so that a traceback names the line of the page."""
+    text = page.read_text()
+    return [
+        "\n" * (text.count("\n", 0, match.start()) + 1) + match[3] for match in FENCE.finditer(text) if match[2] == "python"
+    ]
+
+
+@pytest.fixture
+def as_a_reader_finds_it(tmp_path, monkeypatch):
+    """A reader has JAX's own defaults, and files they write go elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    x64 = jax.config.jax_enable_x64
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+    jax.config.update("jax_enable_x64", x64)
+
+
+@pytest.mark.usefixtures("as_a_reader_finds_it")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_python_blocks_run(page, monkeypatch):
+    # A module of the namespace's name, so that classes defined in a block can be pickled and inspected as usual.
+    module = types.ModuleType(f"page_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for source in blocks(page):
+        exec(compile(source, str(page), "exec"), module.__dict__)
+
+
+def test_readme_has_its_two_commands():
+    text = (ROOT / "README.md").read_text()
+    assert re.findall(r"<!-- command: (\w+) -->\n```sh\n[^\n`]+\n```\n", text) == ["compare", "test"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_quoted_source_is_the_source(page):
+    text = page.read_text()
+    quotations = re.findall(r"<!-- source: (\S+) -->\n```py\n(.*?)```\n", text, re.DOTALL)
+    assert len(quotations) == text.count("```py\n") == text.count("<!-- source: ")
+    for source, quoted in quotations:
+        lines = [line.strip() for line in (ROOT / source).read_text().splitlines()]
+        wanted = [line.strip() for line in quoted.splitlines()]
+        assert any(lines[i : i + len(wanted)] == wanted for i in range(len(lines))), f"not in {source}:\n{quoted}"
