@@ -68,7 +68,7 @@ def main():
         optimizer = jl.sgd(1.0)
         state = optimizer.init(params)
         step = jax.jit(optimizer.update)
-        for t in range(200):
+        for t in range(150):
             value, grad = value_and_grad(params, chunks(folder, examples))  # a fresh generator for every step
             updates, state = step(grad, state)
             params = optax.apply_updates(params, updates)

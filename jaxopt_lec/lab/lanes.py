@@ -1,0 +1,232 @@
+"""How lanes are run: many independent runs of one function, in one compiled program.
+
+A lane is one run: the same function on its own small input. Lanes are sharded over the devices; every device works through
+its lanes in groups, one group after the other, the lanes of a group side by side (``jax.vmap``). One wide vmap suits a GPU;
+on a CPU small groups stay in the cache, but how small depends on the workload. So the size is measured, not believed.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import io_callback
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+Tree: TypeAlias = Any
+RunLane: TypeAlias = Callable[[Tree, Tree], Tree]
+
+AXIS = "lanes"
+# A larger group must beat a smaller one by this much: timings this short are noisy, and small groups pad less.
+WORTH_IT = 0.95
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which devices the lanes are sharded over, and how many lanes of one device run side by side."""
+
+    devices: tuple[jax.Device, ...]
+    group: int
+
+    @property
+    def round(self) -> int:
+        """How many lanes run at a time, over all devices."""
+        return len(self.devices) * self.group
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The plan that was chosen, its program, and what every plan tried took, in seconds per lane."""
+
+    plan: Plan
+    program: "LaneProgram"
+    seconds_per_lane: dict[int, float]
+
+
+@dataclass
+class LaneProgram:
+    """A function over lanes, compiled for up to `capacity` of them. Make it with ``compile_lanes``."""
+
+    plan: Plan
+    capacity: int
+    compile_seconds: float
+    _executable: jax.stages.Compiled = field(repr=False)
+    _listener: "_Listener" = field(repr=False)
+
+    def __call__(self, lanes: Tree, shared: Tree, on_lanes: Callable[[int], None] = lambda lanes: None) -> Tree:
+        """Run lanes, and return their results stacked along a first axis, as NumPy arrays.
+
+        Args:
+            lanes: a tree of arrays; the first axis counts lanes, of which there may be 1 to `capacity`.
+            shared: what all lanes read, with the shapes and dtypes that the program was compiled for.
+            on_lanes: called with a number of lanes whenever that many more are done; from another thread.
+        """
+        count = len(jax.tree.leaves(lanes)[0])
+        if not 1 <= count <= self.capacity:
+            raise ValueError(f"{count} lanes given to a program compiled for 1 to {self.capacity}")
+        rounds = -(-count // self.plan.round)
+        self._listener.on_lanes, self._listener.go_on = on_lanes, True
+        sharded, replicated = shardings(self.plan)
+        arguments = (
+            jax.device_put(deal(lanes, self.plan, self.capacity), sharded),
+            jax.device_put(deal(np.arange(count) < count, self.plan, self.capacity, fill=False), sharded),
+            jax.device_put(shared, replicated),
+            jax.device_put(np.int32(rounds), replicated),
+        )
+        # In a thread, as a wait inside JAX would keep Ctrl-C out until all lanes are done.
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                result = thread.submit(lambda: jax.block_until_ready(self._executable(*arguments))).result()
+            except BaseException:
+                self._listener.go_on = False
+                raise
+        return jax.tree.map(lambda leaf: collect(leaf)[:count], result)
+
+
+class _Listener:
+    """Whom the running program tells about finished lanes, and asks whether to go on. It changes from call to call."""
+
+    def __init__(self) -> None:
+        self.on_lanes: Callable[[int], None] = lambda lanes: None
+        self.go_on = True
+
+    def __call__(self, lanes: np.ndarray, after: np.ndarray) -> np.ndarray:
+        self.on_lanes(int(lanes))
+        return np.array(self.go_on)
+
+
+def shardings(plan: Plan) -> tuple[NamedSharding, NamedSharding]:
+    """Return how lanes and how shared data lie on the plan's devices."""
+    mesh = jax.make_mesh((len(plan.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=plan.devices)
+    return NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
+
+
+def deal(lanes: Tree, plan: Plan, capacity: int, fill: Any = None) -> Tree:
+    """Deal lanes out like cards: [lane, ...] → [device, round, place in the group, ...], filled up to `capacity`.
+
+    Unfilled places repeat the last lane unless `fill` is given; their results are dropped.
+    """
+    rounds = -(-capacity // plan.round)
+
+    def leaf(x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        padding = np.broadcast_to(x[-1] if fill is None else fill, (rounds * plan.round - len(x), *x.shape[1:]))
+        dealt = np.concatenate([x, padding]).reshape(rounds, len(plan.devices), plan.group, *x.shape[1:])
+        return dealt.swapaxes(0, 1)
+
+    return jax.tree.map(leaf, lanes)
+
+
+def collect(dealt: jax.Array) -> np.ndarray:
+    """Undo ``deal``, but for the padding."""
+    x = np.asarray(dealt).swapaxes(0, 1)
+    return x.reshape(-1, *x.shape[3:])
+
+
+def compile_lanes(run_lane: RunLane, lanes: Tree, shared: Tree, plan: Plan) -> LaneProgram:
+    """Compile a function over lanes.
+
+    Args:
+        run_lane: ``run_lane(lane, shared) -> result``, traceable by JAX.
+        lanes: as many lanes as the program shall be able to take; only their shapes and dtypes matter.
+        shared: what all lanes read; only its shapes and dtypes matter.
+        plan: where and how the lanes run.
+    """
+    start = time.perf_counter()
+    capacity = len(jax.tree.leaves(lanes)[0])
+    listener = _Listener()
+
+    def one_group(group: Tree, shared: Tree) -> Tree:
+        if plan.group > 1:
+            return jax.vmap(run_lane, in_axes=(0, None))(group, shared)
+        # Not a vmap of one: batched convolutions and matrix products would take slower paths.
+        result = run_lane(jax.tree.map(lambda x: x[0], group), shared)
+        return jax.tree.map(lambda x: x[None], result)
+
+    def one_device(lanes: Tree, real: jax.Array, shared: Tree, rounds: jax.Array) -> Tree:
+        lanes, real = jax.tree.map(lambda x: x[0], (lanes, real))
+
+        def unfinished(carry: tuple[jax.Array, jax.Array, Tree]) -> jax.Array:
+            i, go_on, _ = carry
+            return go_on & (i < rounds)
+
+        def body(carry: tuple[jax.Array, jax.Array, Tree]) -> tuple[jax.Array, jax.Array, Tree]:
+            i, _, results = carry
+            result = one_group(jax.tree.map(lambda x: x[i], lanes), shared)
+            # The last argument holds the call back until the group's results are there.
+            go_on = io_callback(
+                listener, jax.ShapeDtypeStruct((), bool), real[i].sum(), jax.tree.leaves(result)[0].ravel()[0]
+            )
+            return i + 1, go_on, jax.tree.map(lambda all_, one: all_.at[i].set(one), results, result)
+
+        shapes = jax.eval_shape(one_group, jax.tree.map(lambda x: x[0], lanes), shared)
+        empty = jax.tree.map(lambda s: jnp.zeros((len(real), *s.shape), s.dtype), shapes)
+        # The number of rounds is data, so one program serves the whole grid and the few lanes after it.
+        _, _, results = jax.lax.while_loop(unfinished, body, (jnp.int32(0), jnp.bool(True), empty))
+        return jax.tree.map(lambda x: x[None], results)
+
+    sharded, replicated = shardings(plan)
+    split, whole = sharded.spec, replicated.spec
+    # check_vma would ask an optimizer's constant initial state to be marked as varying over devices.
+    program = jax.jit(
+        jax.shard_map(
+            one_device, mesh=sharded.mesh, in_specs=(split, split, whole, whole), out_specs=split, check_vma=False
+        ),
+        in_shardings=(sharded, sharded, replicated, replicated),
+    )
+    dealt = deal((lanes, np.ones(capacity, bool)), plan, capacity)
+    executable = program.lower(*dealt, shared, np.int32(0)).compile()
+    return LaneProgram(plan, capacity, time.perf_counter() - start, executable, listener)
+
+
+def first(lanes: Tree, count: int) -> Tree:
+    """Return the first lanes."""
+    return jax.tree.map(lambda x: x[:count], lanes)
+
+
+def candidates(lanes: int, devices: tuple[jax.Device, ...]) -> Iterator[Plan]:
+    """Yield the plans worth trying, most promising first: on a CPU small groups, elsewhere large ones."""
+    devices = devices[:lanes]
+    wide = -(-lanes // len(devices))
+    groups = [1]
+    while groups[-1] < wide:
+        groups.append(min(2 * groups[-1], wide))
+    if devices[0].platform != "cpu":
+        groups.reverse()
+    return (Plan(devices, group) for group in groups)
+
+
+def measure_plan(
+    plans: Iterator[Plan], compile_plan: Callable[[Plan], LaneProgram], lanes: Tree, short: Tree, repeats: int = 3
+) -> Measured:
+    """Choose a plan by running one round of each for a short while, until the next one no longer is faster.
+
+    Args:
+        plans: the candidates, most promising first.
+        compile_plan: compiles the real program for a plan.
+        lanes: the real lanes; as many as one round takes are run.
+        short: the shared data that makes a lane short (a few steps).
+        repeats: how many timed runs; the fastest counts.
+    """
+    best: Measured | None = None
+    seconds: dict[int, float] = {}
+    for plan in plans:
+        program = compile_plan(plan)
+        some = first(lanes, min(plan.round, program.capacity))
+        program(some, short)  # the first run pays for buffers and thread pools
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            program(some, short)
+            times.append(time.perf_counter() - start)
+        seconds[plan.group] = min(times) / len(jax.tree.leaves(some)[0])
+        if best is not None and seconds[plan.group] > WORTH_IT * seconds[best.plan.group]:
+            break
+        best = Measured(plan, program, seconds)
+    if best is None:
+        raise ValueError("no plan to choose from")
+    return best

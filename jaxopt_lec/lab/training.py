@@ -1,0 +1,155 @@
+"""One lane of a study: one training run, as a pure function that compiles and maps."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxopt_lec.lab.workloads import Batch, Workload
+
+Factory: TypeAlias = Callable[[jax.Array], optax.GradientTransformation]
+
+# Held-out sets are scored in pieces of this many examples: a lane never holds the activations of a whole test set.
+PIECE = 1000
+# Steps whose number the compiler knows: a loop of unknown length costs a GPU one round trip to the host per turn.
+LONGEST_BLOCK = 64
+
+
+class Lane(NamedTuple):
+    """What tells one lane from another: data, so that all lanes share one program."""
+
+    learning_rate: Any
+    seed: Any  # the seed's place in `Shared`, not the seed itself
+
+
+class Seeded(NamedTuple):
+    """All that a seed decides, with one row per seed. No optimizer and no learning rate enters: lanes are paired."""
+
+    params: Any
+    state: Any
+    order: np.ndarray  # [seed, step, place in the batch]: which example is drawn
+    dropout: jax.Array  # [seed]: keys
+
+
+class Held(NamedTuple):
+    """A held-out set in pieces, [piece, example, ...]; padding examples weigh 0."""
+
+    batch: Batch
+    weight: np.ndarray
+
+
+class Shared(NamedTuple):
+    """What all lanes read."""
+
+    train: Batch
+    held: Held
+    seeded: Seeded
+    blocks: jax.Array | np.ndarray | np.int32  # how many blocks of steps to take: all of them but in a measurement
+
+
+class Outcome(NamedTuple):
+    """What one lane brings home."""
+
+    training_loss: jax.Array  # [step]
+    loss: jax.Array  # of the held-out set
+    score: jax.Array
+    diverged: jax.Array  # whether any of these losses is not finite
+
+
+def block_length(steps: int) -> int:
+    """Return the longest block that divides the steps evenly."""
+    return max(n for n in range(1, min(steps, LONGEST_BLOCK) + 1) if steps % n == 0)
+
+
+def examples(batch: Batch) -> int:
+    """Count the examples of a set."""
+    return len(jax.tree.leaves(batch)[0])
+
+
+def batch_order(seed: int, n_examples: int, batch_size: int, steps: int) -> np.ndarray:
+    """Draw the examples of every step, [step, place], without replacement within an epoch.
+
+    The examples that fill no whole batch at the end of an epoch wait for the next shuffle.
+    """
+    random = np.random.default_rng(seed)
+    per_epoch = n_examples // batch_size
+    epochs = [
+        random.permutation(n_examples)[: per_epoch * batch_size].reshape(per_epoch, batch_size)
+        for _ in range(-(-steps // per_epoch))
+    ]
+    return np.concatenate(epochs)[:steps].astype(np.int32)
+
+
+def seeded(workload: Workload, seeds: Sequence[int], batch_size: int, steps: int) -> Seeded:
+    """Draw all that the seeds decide: initial parameters, order of the examples, dropout keys."""
+    keys = jax.vmap(jax.random.key)(np.array(seeds))
+    init, dropout = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    params, state = jax.jit(jax.vmap(workload.initialize))(init)
+    n = examples(workload.data.train)
+    order = np.stack([batch_order(seed, n, batch_size, steps) for seed in seeds])
+    return Seeded(params, state, order, dropout)
+
+
+def hold(batch: Batch, room: int) -> Held:
+    """Cut a held-out set into pieces, padded to at least `room` examples with copies of its first one.
+
+    Sets of different sizes that get the same room have the same shapes, so one program scores either.
+    """
+    n = examples(batch)
+    pieces = -(-room // PIECE)
+    size = -(-room // pieces)
+
+    def leaf(x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x)
+        padding = np.broadcast_to(x[:1], (pieces * size - n, *x.shape[1:]))
+        return np.concatenate([x, padding]).reshape(pieces, size, *x.shape[1:])
+
+    weight = (np.arange(pieces * size) < n).astype(np.float32)
+    return Held(jax.tree.map(leaf, batch), weight.reshape(pieces, size))
+
+
+def train_lane(workload: Workload, factory: Factory, steps: int, lane: Lane, shared: Shared) -> Outcome:
+    """Train from the seed's start with the lane's learning rate, then score the held-out set.
+
+    Args:
+        workload: what is trained.
+        factory: makes the optimizer from the learning rate, a traced scalar.
+        steps: how many steps a whole run has; static.
+        lane: the learning rate and the seed.
+        shared: the data and all that the seeds decide.
+    """
+    optimizer = optax.with_extra_args_support(factory(lane.learning_rate))
+    params, state, order, dropout = jax.tree.map(lambda x: jnp.asarray(x)[lane.seed], shared.seeded)
+    block = block_length(steps)
+
+    def step(carry: tuple[Any, Any, Any], t: jax.Array) -> tuple[tuple[Any, Any, Any], jax.Array]:
+        params, state, memory = carry
+        batch = jax.tree.map(lambda x: x[order[t]], shared.train)
+        key = jax.random.fold_in(dropout, t)
+
+        def loss(params: Any) -> tuple[jax.Array, Any]:
+            return workload.loss(params, state, batch, key)
+
+        (value, new_state), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        # What line searches and Newton's method ask for, by Optax's names; the others never see it.
+        extra = {"value": value, "grad": grads, "value_fn": lambda params: loss(params)[0]}
+        updates, memory = optimizer.update(grads, memory, params, **extra)
+        return (optax.apply_updates(params, updates), new_state, memory), value
+
+    def take_block(i: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        model, losses = carry
+        model, some = jax.lax.scan(step, model, i * block + jnp.arange(block))
+        return model, jax.lax.dynamic_update_slice(losses, some, (i * block,))
+
+    start = (params, state, optimizer.init(params)), jnp.zeros(steps)
+    (params, state, _), losses = jax.lax.fori_loop(0, shared.blocks, take_block, start)
+
+    def piece(held: Held) -> tuple[jax.Array, jax.Array]:
+        return jax.tree.map(lambda x: x @ held.weight, workload.metric(params, state, held.batch))
+
+    total = shared.held.weight.sum()
+    loss, score = jax.tree.map(lambda x: x.sum() / total, jax.lax.map(piece, shared.held))
+    return Outcome(losses, loss, score, ~(jnp.isfinite(losses).all() & jnp.isfinite(loss)))

@@ -1,0 +1,119 @@
+"""The command, from end to end, with tiny settings."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from jaxopt_lec.cli import app
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--steps", "5", "--seeds", "1", "--learning-rates", "0.01,0.1"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["compare", *arguments])
+
+
+def optimizers(folder: Path) -> dict:
+    return {o["name"]: o for o in json.loads((folder / "results.json").read_text())["optimizers"]}
+
+
+def test_the_installed_way_with_a_user_s_own_optimizer(elsewhere: Path) -> None:
+    """A process of its own: it chooses its devices, finds a module in the current directory, and writes four files."""
+    (elsewhere / "mine.py").write_text(
+        "import optax\n\ndef half(learning_rate):\n    return optax.sgd(0.5 * learning_rate)\n"
+    )
+    command = "from jaxopt_lec.cli import app; app(prog_name='jaxopt-lec')"
+    arguments = ["compare", *SMALL, "--optimizers", "sgd,adam", "--optimizer", "mine:half", "--optimizer", "optax:adam"]
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", command, *arguments],
+        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": "", "COLUMNS": "80", "HOME": str(elsewhere)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert all(name in ran.stdout for name in ("sgd", "adam", "half", "optax:adam", "±"))
+    assert max(map(len, ran.stdout.splitlines())) <= 80
+    found = optimizers(elsewhere / "comparison")
+    assert list(found) == ["sgd", "adam", "half", "optax:adam"]
+    assert found["half"]["spec"] == "mine:half"
+    # Half the learning rate of the same method, so not the same result, from the same first loss.
+    sgd, half = found["sgd"]["mean_training_loss_per_step"], found["half"]["mean_training_loss_per_step"]
+    assert sgd[0] == half[0]
+    assert sgd[-1] < half[-1]
+    names = sorted(path.name for path in (elsewhere / "comparison").iterdir())
+    assert names == ["learning_rates.png", "loss_curves.png", "results.csv", "results.json"]
+
+
+def test_idx_files_and_remedies(elsewhere: Path) -> None:
+    random = np.random.default_rng(0)
+    for prefix, n in (("train", 180), ("t10k", 20)):
+        for name, array in (
+            ("images-idx3-ubyte", random.integers(0, 256, (n, 6, 6))),
+            ("labels-idx1-ubyte", random.integers(0, 10, n)),
+        ):
+            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            (elsewhere / f"{prefix}-{name}").write_bytes(header + array.astype(np.uint8).tobytes())
+    options = ["--activation", "sigmoid", "--initializer", "normal", "--batch-norm", "--dropout", "0.2", "--l2", "1e-4"]
+    ran = run(*SMALL, "--workload", "fashion-mnist", "--data", ".", "--optimizers", "sgd", "--out", "out", *options)
+    assert ran.exit_code == 0, ran.output
+    content = json.loads((elsewhere / "out" / "results.json").read_text())
+    assert content["workload"]["examples"] == {"training": 150, "validation": 30, "test": 20}
+    assert content["settings"] == {
+        "workload": "fashion-mnist",
+        "data": ".",
+        "optimizers": ["sgd"],
+        "activation": "sigmoid",
+        "initializer": "normal",
+        "batch_norm": True,
+        "dropout": 0.2,
+        "l2": 1e-4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workload", "digits"], "workload 'digits' is not known"),
+        (["--optimizers", "adam,adm"], "optimizer 'adm' is not known; known: sgd"),
+        (["--optimizers", ""], "no optimizer given"),
+        (["--optimizers", "sgd", "--optimizer", "absent.module:f"], "there is no module absent"),
+        (["--optimizers", "sgd", "--optimizer", "json:dumps"], "'json:dumps'"),
+        (["--learning-rates", "0.1,big"], "--learning-rates: 'big' is not a number"),
+        (["--learning-rates", "0.1,0.01"], "learning rates must ascend"),
+        (["--workload", "digits-logistic", "--activation", "relu"], "activation does not apply to digits-logistic"),
+        (["--workload", "mnist"], "needs the folder of its IDX files"),
+        (["--workload", "mnist", "--data", "nowhere"], "nowhere: no such folder"),
+        (["--out", "taken"], "taken is a file, not a folder"),
+        (["--dropout", "1.5"], "dropout 1.5"),
+        (["--optimizer", "[bold]:x"], "'[bold]:x' is not of the form"),
+    ],
+)
+def test_wrong_input_gets_one_line_and_leaves_nothing(elsewhere: Path, arguments: list[str], message: str) -> None:
+    (elsewhere / "taken").write_text("")
+    ran = run(*arguments)
+    assert ran.exit_code == 2, ran.output
+    assert message in ran.stderr
+    assert ran.stderr.startswith("Error: ")
+    assert ran.stderr.count("\n") == 1
+    assert ran.stdout == ""
+    assert [path.name for path in elsewhere.iterdir()] == ["taken"]
+
+
+def test_version_and_help() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output.startswith("jaxopt-lec ")
+    assert "compare" in CliRunner().invoke(app, ["--help"]).output
+    assert "--learning-rates" in CliRunner().invoke(app, ["compare", "--help"], env={"COLUMNS": "120"}).output

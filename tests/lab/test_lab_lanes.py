@@ -1,0 +1,269 @@
+"""The executor: every plan gives the same numbers, and a diverged lane touches no other."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxopt_lec.lab.lanes import Plan, candidates, collect, compile_lanes, deal, measure_plan
+from jaxopt_lec.lab.training import Lane, Shared, batch_order, block_length, hold, seeded, train_lane
+from jaxopt_lec.lab.workloads import load_workload
+
+ROOT = Path(__file__).parents[2]
+DEVICE = (jax.local_devices()[0],)
+
+
+def double(lane, shared):
+    return {"sum": lane["x"].sum() + shared, "pair": jnp.stack([lane["x"], 2 * lane["x"]])}
+
+
+def some_lanes(n: int):
+    return {"x": np.arange(3 * n, dtype=np.float32).reshape(n, 3)}
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_results_come_back_in_order_without_padding(group: int, count: int) -> None:
+    program = compile_lanes(double, some_lanes(7), np.float32(0), Plan(DEVICE, group))
+    lanes, done = some_lanes(count), []
+    result = program(lanes, np.float32(0.5), done.append)
+    np.testing.assert_array_equal(result["sum"], lanes["x"].sum(1) + 0.5)
+    np.testing.assert_array_equal(result["pair"], np.stack([lanes["x"], 2 * lanes["x"]], 1))
+    assert sum(done) == count
+
+
+def test_a_program_refuses_more_lanes_than_it_was_compiled_for() -> None:
+    program = compile_lanes(double, some_lanes(2), np.float32(0), Plan(DEVICE, 1))
+    with pytest.raises(ValueError, match="3 lanes given to a program compiled for 1 to 2"):
+        program(some_lanes(3), np.float32(0))
+
+
+def test_deal_and_collect_are_inverse() -> None:
+    plan = Plan((None, None, None), 2)  # only their number matters here
+    x = np.arange(10)
+    dealt = deal(x, plan, 10)
+    assert dealt.shape == (3, 2, 2)
+    np.testing.assert_array_equal(dealt[1, 0], [2, 3])  # like cards: the second device gets the second group
+    np.testing.assert_array_equal(collect(dealt)[:10], x)
+
+
+class FakeDevice:
+    def __init__(self, platform: str) -> None:
+        self.platform = platform
+
+
+def test_candidates_begin_small_on_a_cpu_and_wide_elsewhere() -> None:
+    assert [plan.group for plan in candidates(55, (FakeDevice("cpu"),) * 2)] == [1, 2, 4, 8, 16, 28]
+    assert [plan.group for plan in candidates(12, (FakeDevice("gpu"),))] == [12, 8, 4, 2, 1]
+    assert [len(plan.devices) for plan in candidates(1, (FakeDevice("cpu"),) * 8)] == [1]
+
+
+class FakeProgram:
+    def __init__(self, plan: Plan, clock: list[float], seconds: float) -> None:
+        self.plan, self.capacity, self.clock, self.seconds = plan, 100, clock, seconds
+
+    def __call__(self, lanes, shared) -> None:
+        self.clock[0] += self.seconds * len(lanes)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen", "tried"),
+    [
+        ({1: 4.0, 2: 2.0, 4: 1.0, 8: 3.0, 16: 0.1}, 4, [1, 2, 4, 8]),  # stops once it gets slower
+        ({1: 1.0, 2: 0.98, 4: 0.5, 8: 0.5, 16: 0.5}, 1, [1, 2]),  # a gain within the noise is none
+        ({1: 5.0, 2: 4.0, 4: 3.0, 8: 2.0, 16: 1.0}, 16, [1, 2, 4, 8, 16]),
+    ],
+)
+def test_the_plan_is_chosen_by_time(monkeypatch, seconds, chosen, tried) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
+    plans = (Plan(DEVICE, group) for group in seconds)
+    measured = measure_plan(plans, lambda plan: FakeProgram(plan, clock, seconds[plan.group]), np.zeros(100), None)
+    assert measured.plan.group == measured.program.plan.group == chosen
+    assert list(measured.seconds_per_lane) == tried
+    assert measured.seconds_per_lane[1] == pytest.approx(seconds[1])
+
+
+# --- with real training ------------------------------------------------------------------------------------------------
+
+STEPS = 12
+RATES = (0.01, 0.1, 1.0)
+
+
+def exploding(learning_rate) -> optax.GradientTransformation:
+    """SGD that overflows at once when the learning rate is at least 1."""
+    return optax.chain(optax.scale(jnp.where(learning_rate < 1, 1.0, 1e38)), optax.sgd(learning_rate, momentum=0.9))
+
+
+@cache
+def study():
+    workload = load_workload("digits-mlp")
+    shared = Shared(
+        workload.data.train,
+        hold(workload.data.validation, 360),
+        seeded(workload, range(2), 64, STEPS),
+        np.int32(STEPS // block_length(STEPS)),
+    )
+    return partial(train_lane, workload, exploding, STEPS), shared
+
+
+def lanes_of(points) -> Lane:
+    rates, seeds = zip(*points, strict=True)
+    return Lane(np.array(rates, np.float32), np.array(seeds, np.int32))
+
+
+@pytest.mark.parametrize("group", [1, 3])
+def test_a_diverged_lane_changes_no_other_bit(group: int) -> None:
+    run, shared = study()
+    with_bad = [(0.01, 0), (10.0, 0), (0.1, 0), (0.01, 1), (0.1, 1), (10.0, 1)]
+    good = [point for point in with_bad if point[0] < 1]
+    program = compile_lanes(run, lanes_of(with_bad), shared, Plan(DEVICE, group))
+    mixed, alone = program(lanes_of(with_bad), shared), program(lanes_of(good), shared)
+    np.testing.assert_array_equal(mixed.diverged, [rate > 1 for rate, _ in with_bad])
+    assert not alone.diverged.any()
+    for a, b in zip(mixed, alone, strict=True):
+        np.testing.assert_array_equal(a[~mixed.diverged], b)
+    assert np.isfinite(mixed.training_loss[~mixed.diverged]).all()
+    assert (mixed.score[~mixed.diverged] > 0.2).any()
+
+
+def test_fewer_blocks_are_a_shorter_run() -> None:
+    workload = load_workload("digits-logistic")
+    steps = 130  # two blocks of 65 would be too long: five of 26
+    assert block_length(steps) == 26
+    shared = Shared(workload.data.train, hold(workload.data.validation, 360), seeded(workload, [0], 64, steps), np.int32(1))
+    program = compile_lanes(partial(train_lane, workload, optax.sgd, steps), lanes_of([(0.1, 0)]), shared, Plan(DEVICE, 1))
+    short, whole = (program(lanes_of([(0.1, 0)]), shared._replace(blocks=np.int32(n))) for n in (1, 5))
+    np.testing.assert_array_equal(short.training_loss[0, :26], whole.training_loss[0, :26])
+    assert (short.training_loss[0, 26:] == 0).all()
+    assert (whole.training_loss[0] > 0).all()
+
+
+@pytest.mark.parametrize(("steps", "block"), [(500, 50), (1, 1), (64, 64), (128, 64), (67, 1)])
+def test_blocks_divide_the_steps(steps: int, block: int) -> None:
+    assert block_length(steps) == block
+
+
+def test_a_lane_is_a_plain_training_loop() -> None:
+    """The whole machinery against the loop that anybody would write."""
+    run, shared = study()
+    outcome = compile_lanes(run, lanes_of([(0.1, 1)]), shared, Plan(DEVICE, 1))(lanes_of([(0.1, 1)]), shared)
+    workload = load_workload("digits-mlp")
+    params, state, order, _ = jax.tree.map(lambda x: x[1], shared.seeded)
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    memory = optimizer.init(params)
+    value_and_grad = jax.jit(jax.value_and_grad(lambda p, b: workload.loss(p, state, b, jax.random.key(0))[0]))
+    for t in range(STEPS):
+        value, grads = value_and_grad(params, jax.tree.map(lambda x, t=t: x[order[t]], workload.data.train))
+        assert float(value) == pytest.approx(float(outcome.training_loss[0, t]), rel=1e-4)
+        updates, memory = optimizer.update(grads, memory)
+        params = optax.apply_updates(params, updates)
+    loss, score = workload.metric(params, state, workload.data.validation)
+    assert float(outcome.loss[0]) == pytest.approx(float(loss.mean()), rel=1e-3)
+    assert float(outcome.score[0]) == pytest.approx(float(score.mean()), abs=2 / 360)
+
+
+def test_seeds_decide_start_and_batches_and_nothing_else_does() -> None:
+    workload = load_workload("digits-logistic")
+    one, two = seeded(workload, [3, 4], 64, STEPS), seeded(workload, [4], 64, STEPS)
+    pick = [jax.tree.map(lambda x, i=i: x[i], part) for part, i in ((one, 1), (two, 0), (one, 0))]
+    same, other = pick[1], pick[2]
+    for a, b in zip(jax.tree.leaves(pick[0]), jax.tree.leaves(same), strict=True):
+        np.testing.assert_array_equal(
+            *(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
+        )
+    assert (pick[0].order != other.order).any()
+    # All rates of a seed see the same first loss, bit for bit: same start, same first batch.
+    run, shared = study()
+    points = [(rate, seed) for rate in RATES[:2] for seed in (0, 1)]
+    first = compile_lanes(run, lanes_of(points), shared, Plan(DEVICE, 1))(lanes_of(points), shared).training_loss[:, 0]
+    assert first[0] == first[2] != first[1] == first[3]
+
+
+def test_an_epoch_draws_no_example_twice() -> None:
+    order = batch_order(0, 10, 3, 7)
+    assert order.shape == (7, 3)
+    for epoch in (order[:3], order[3:6]):
+        assert len(set(epoch.ravel())) == 9
+    assert (order[:3] != order[3:6]).any()
+    np.testing.assert_array_equal(order, batch_order(0, 10, 3, 7))
+
+
+def test_padding_of_held_out_sets_weighs_nothing() -> None:
+    batch = (np.arange(7.0), np.arange(7))
+    held = hold(batch, 2500)
+    assert held.batch[0].shape == held.weight.shape == (3, 834)
+    assert held.weight.sum() == 7
+    np.testing.assert_array_equal(held.batch[0].ravel()[held.weight.ravel() == 1], batch[0])
+
+
+SUBPROCESS = """
+import json, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+from tests_lanes import *
+run, shared = study()
+points = [(rate, seed) for rate in RATES for seed in (0, 1)][:5]
+results = {}
+for devices, group in ((1, 1), (2, 1), (2, 2), (1, 5)):
+    plan = Plan(tuple(jax.local_devices()[:devices]), group)
+    done = []
+    outcome = compile_lanes(run, lanes_of(points), shared, plan)(lanes_of(points), shared, done.append)
+    assert sum(done) == len(points), done
+    keep = ~outcome.diverged
+    results[f"{devices} {group}"] = [
+        outcome.diverged.tolist(), outcome.training_loss[keep].tolist(), outcome.score[keep].tolist()
+    ]
+print(json.dumps(results))
+"""
+
+
+def test_every_plan_gives_the_same_numbers(tmp_path: Path) -> None:
+    (tmp_path / "tests_lanes.py").write_text(Path(__file__).read_text())
+    (tmp_path / "main.py").write_text(SUBPROCESS)
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "main.py"],
+        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    results = json.loads(ran.stdout)
+    assert len(results) == 4
+    diverged, losses, scores = results.pop("1 1")
+    assert diverged == [False, False, False, False, True]
+    # One device or two: the same program per group, so the same bits. Other groups: other rounding.
+    assert results["2 1"][1] == losses
+    for other_diverged, other_losses, other_scores in results.values():
+        assert other_diverged == diverged
+        np.testing.assert_allclose(other_losses, losses, rtol=1e-4)
+        np.testing.assert_allclose(other_scores, scores, atol=2 / 360)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the test sends a signal to a thread")
+def test_ctrl_c_stops_the_program_after_the_group_it_is_at() -> None:
+    """Otherwise the process could not end before all lanes are done: JAX waits for its programs."""
+    run, shared = study()
+    lanes = lanes_of([(0.1, 0)] * 200)
+    program = compile_lanes(run, lanes, shared, Plan(DEVICE, 1))
+    done: list[int] = []
+
+    def interrupt(finished: int) -> None:
+        done.append(finished)
+        if len(done) == 3:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        program(lanes, shared, interrupt)
+    assert 3 <= len(done) < 200
+    assert len(program(lanes_of([(0.1, 0)]), shared).loss) == 1  # and it can be used again
