@@ -121,15 +121,8 @@ def pytorch() -> Callable[[], None]:
                 nn.functional.cross_entropy(model(images[indices]), labels[indices]).backward()
                 adam.step()
 
-    def seconds_with(threads: int) -> float:
-        torch.set_num_threads(threads)
-        train(20)
-        start = time.perf_counter()
-        train(20)
-        return time.perf_counter() - start
-
-    # So small a model often is faster with one thread than with all.
-    torch.set_num_threads(min({1, torch.get_num_threads()}, key=seconds_with))
+    torch.set_num_threads(1)  # so small a model is slower with more
+    train(1)
     return lambda: train(STEPS)
 
 

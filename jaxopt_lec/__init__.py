@@ -1,7 +1,7 @@
 """Optimizers for JAX, each written as its equation."""
 
 from jaxopt_lec.equation import EquationState, equation, tree_equation
-from jaxopt_lec.hyperparameters import Decay, Hyper, NonNegative, Range
+from jaxopt_lec.hyperparameters import Decay, Hyper, NonNegative, Positive, Range
 from jaxopt_lec.optimizers.adadelta import adadelta, scale_by_adadelta
 from jaxopt_lec.optimizers.adagrad import adagrad, scale_by_adagrad
 from jaxopt_lec.optimizers.adam import adam, scale_by_adam
@@ -29,6 +29,7 @@ __all__ = [
     "EquationState",
     "Hyper",
     "NonNegative",
+    "Positive",
     "Range",
     "adadelta",
     "adagrad",

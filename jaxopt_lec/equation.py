@@ -21,7 +21,7 @@ from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
 
-__all__ = ["EquationState", "equation", "tree_equation"]
+__all__ = ["EquationState", "chain", "equation", "tree_equation"]
 
 PyTree: TypeAlias = Any
 P = ParamSpec("P")
@@ -40,8 +40,9 @@ class EquationState(NamedTuple):
 
     Attributes:
         count: number of updates so far, int32 scalar; the equation sees t = count + 1.
-        hyper: name → scalar array, the value in force of each numeric hyperparameter, at least float32. What stands here
-            is what the next update uses, unless the hyperparameter was given as a schedule: then it shows the last value.
+        hyper: name → scalar array, the value in force of each numeric hyperparameter, at least float32. Where a number was
+            given, what stands here is what the next update uses; a schedule or a `jax.Array` stays in force as given, so
+            that a transformation made anew in each step, as by `optax.inject_hyperparams`, obeys its arguments.
         slots: name → tree shaped like the parameters.
     """
 
@@ -101,6 +102,28 @@ def tree_equation(**slots: Initialiser) -> Callable[[TreeEquation[P]], Factory[P
     return decorate
 
 
+def chain(name: str, *atoms: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Return `optax.chain(*atoms)`, with an `update` that says what is wrong with a state that is not its own.
+
+    Raises:
+        TypeError: the state and the updates are swapped, or the state is not one that `init` made.
+    """
+    inner = optax.with_extra_args_support(optax.chain(*atoms))
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, Any]:
+        if isinstance(updates, tuple) and any(isinstance(part, EquationState) for part in updates):
+            raise TypeError(f"{name}: an optimizer state came first; the order is update(updates, state, params)")
+        if not isinstance(state, tuple) or isinstance(state, EquationState) or len(state) != len(atoms):
+            has = f"a {type(state).__name__}" + (f" of {len(state)}" if isinstance(state, tuple | list) else "")
+            raise TypeError(
+                f"{name}: the state is {has}, expected the tuple of {len(atoms)} states made by this optimizer's init; "
+                "restore a checkpoint onto jax.eval_shape(tx.init, params)"
+            )
+        return inner.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
 def _factory(
     function: Callable[..., Any],
     signature: Signature,
@@ -109,20 +132,24 @@ def _factory(
 ) -> Factory[P]:
     name = signature.name
 
+    @functools.cache  # numeric hyperparameters are data, so all transformations of one equation share what was traced
+    def applying(**static: Any) -> Apply:
+        return engine(signature, functools.partial(function, **static))
+
     @functools.wraps(function)
     def factory(*args: P.args, **hyperparameters: P.kwargs) -> optax.GradientTransformationExtraArgs:
         if args:
             raise TypeError(f"{name} takes its hyperparameters by keyword only, got {len(args)} by position")
         numeric, static = signature.check(hyperparameters)
-        scheduled = {key: value for key, value in numeric.items() if callable(value)}
-        apply = engine(signature, functools.partial(function, **static))
+        given = {key: value for key, value in numeric.items() if callable(value) or isinstance(value, jax.Array)}
+        apply = applying(**static)
 
         def init(params: PyTree) -> EquationState:
             _check_params(name, params)
             count = jnp.zeros((), jnp.int32)
             hyper = signature.values(numeric, count)
             new = {
-                slot: jax.tree.map(lambda p, born=born: born(jnp.asarray(p), hyper), params)
+                slot: jax.tree.map(lambda p, born=born: born(_array(p), hyper), params)
                 for slot, born in initialisers.items()
             }
             return EquationState(count, hyper, new)
@@ -138,7 +165,7 @@ def _factory(
             # Every dtype is cast on the way in and out, so the user's strict promotion need not reach an equation's real
             # factors on complex arrays.
             with jax.named_scope(name), jax.numpy_dtype_promotion("standard"):
-                hyper |= signature.values(scheduled, state.count)
+                hyper |= signature.values(given, state.count)
                 count = optax.safe_increment(state.count)
                 directions, slots = apply(updates, state.slots, params, count, hyper, extra)
             return directions, EquationState(count, hyper, slots)
@@ -160,7 +187,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
         (t, hyper), (g, slots, p, extra) = scalars, arrays
         dtype = compute_dtype(g.dtype, *([] if p is None else [p.dtype]))
         real = real_dtype(dtype)
-        direction, new = function(
+        result = function(
             g.astype(dtype),
             SimpleNamespace(**{slot: _widened(x, real) for slot, x in slots.items()}),
             None if p is None else p.astype(dtype),
@@ -168,6 +195,9 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             **{key: x.astype(real) for key, x in hyper.items()},
             **extra,
         )
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise TypeError("the equation must return (direction, {slot: array, ...})")
+        direction, new = result
         if set(new) != set(slots):
             raise ValueError(f"the equation returned the slots {sorted(new)}, declared are {sorted(slots)}")
         return (
@@ -190,23 +220,22 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
         gs, treedef = jax.tree.flatten(updates, is_leaf=_is_hole)
         ps = [None] * len(gs) if params is None else _flatten_up_to(name, treedef, updates, params, "params")
         olds = {slot: _flatten_up_to(name, treedef, updates, tree, f"slot {slot!r}") for slot, tree in slots.items()}
-        extras = _split_extra(name, jax.tree.structure(updates), treedef, {key: extra[key] for key in signature.extra})
+        extras = _split_extra(name, treedef, updates, {key: extra[key] for key in signature.extra})
         directions, news = [], {slot: list(leaves) for slot, leaves in olds.items()}
         for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
             if _is_hole(g):
                 directions.append(g)
                 continue
             old = {slot: leaves[i] for slot, leaves in olds.items()}
+            leaf = (_array(g), old, _array(p), {key: at(i) for key, at in extras.items()})
             try:
-                g = _checked_leaf(g, p, old, params is not None)
-                direction, new = equation_on((g, old, p, {key: at(i) for key, at in extras.items()}))
+                _check_leaf(*leaf[:3], params is not None)
+                direction, new = equation_on(leaf)
             except Exception as error:
                 path = _path(tree_flatten_with_path(updates, is_leaf=_is_hole)[0][i][0])
-                if p is None and "None" in str(error):  # what Python and JAX say of arithmetic on a missing p
-                    raise ValueError(
-                        f"{name} needs params: call update(updates, state, params); at {path}: {error}"
-                    ) from error
-                raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: at {path}: {error}") from error
+                if params is None and _reads_p(on_leaf, (count, hyper), leaf):
+                    raise ValueError(f"{name} needs params: call update(updates, state, params)") from error
+                raise _located(error, f"{name}: at {path}") from error
             directions.append(direction)
             for slot, x in new.items():
                 news[slot][i] = x
@@ -228,12 +257,24 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
     ) -> tuple[PyTree, dict[str, PyTree]]:
         if params is None:
             raise ValueError(f"{name} needs params: call update(updates, state, params)")
-        treedef = jax.tree.structure(updates)
-        for what, tree in (("params", params), *((f"slot {slot!r}", tree) for slot, tree in slots.items())):
-            _flatten_up_to(name, treedef, updates, tree, what)
-        real = real_dtype(compute_dtype(*(x.dtype for x in jax.tree.leaves((updates, params)))))
-        widen = functools.partial(jax.tree.map, lambda x: _widened(x, real))
         value_fn = extra["value_fn"]
+        if not callable(value_fn):
+            raise TypeError(f"{name}: value_fn must be a function of the parameters, got {value_fn!r}")
+        gs, treedef = tree_flatten_with_path(updates, is_leaf=_is_hole)
+        ps = _flatten_up_to(name, treedef, updates, params, "params")
+        olds = {slot: _flatten_up_to(name, treedef, updates, tree, f"slot {slot!r}") for slot, tree in slots.items()}
+        for i, ((path, g), p) in enumerate(zip(gs, ps, strict=True)):
+            try:
+                if g is None and p is not None:
+                    raise ValueError("the gradient is None; the loss function needs every parameter")
+                if not _is_hole(g):
+                    _check_leaf(_array(g), {slot: leaves[i] for slot, leaves in olds.items()}, _array(p), True)
+            except Exception as error:
+                raise _located(error, f"{name}: at {_path(path)}") from error
+        if not jax.tree.leaves(updates):
+            return updates, slots
+        real = real_dtype(compute_dtype(*(_array(x).dtype for x in jax.tree.leaves((updates, params)))))
+        widen = functools.partial(jax.tree.map, lambda x: _widened(_array(x), real))
         directions, new = function(
             widen(updates),
             SimpleNamespace(**widen(slots)),
@@ -243,7 +284,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
             **{key: x.astype(real) for key, x in hyper.items()},
             **{key: extra[key] for key in signature.extra if key != "value_fn"},
         )
-        fit = functools.partial(jax.tree.map, lambda x, like: x.astype(like.dtype))
+        fit = functools.partial(jax.tree.map, lambda x, like: x.astype(_array(like).dtype))
         return fit(directions, updates), fit(new, slots)
 
     return apply
@@ -280,13 +321,37 @@ def _fitted(what: str, x: Any, like: jax.Array) -> jax.Array:
     return x.astype(like.dtype)
 
 
+def _array(x: Any) -> Any:
+    """Return a Python number as an array, and everything else as it is."""
+    return jnp.asarray(x) if isinstance(x, int | float | complex) else x
+
+
+def _located(error: Exception, where: str) -> Exception:
+    """Return an error of the same kind that says where; kinds that are not about values keep their own message."""
+    if isinstance(error, TypeError | ValueError):
+        return (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}")
+    error.add_note(where)
+    return error
+
+
+def _reads_p(on_leaf: Callable[..., Any], scalars: Any, leaf: tuple[Any, ...]) -> bool:
+    """Whether an equation that failed without a parameter works with one."""
+    g, slots, _, extra = leaf
+    try:
+        jax.eval_shape(on_leaf, scalars, (g, slots, g, extra))
+    except Exception:
+        return False
+    return True
+
+
 def _check_params(name: str, params: PyTree) -> None:
     for path, p in tree_flatten_with_path(params)[0]:
-        dtype = jnp.result_type(p)
-        if not jnp.issubdtype(dtype, jnp.inexact):
+        dtype = getattr(_array(p), "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            has = f"is {p!r}" if dtype is None else f"has dtype {dtype}"
             raise TypeError(
-                f"{name}: parameter at {_path(path)} has dtype {dtype}; only floating-point and complex parameters can be "
-                "optimized: leave it out with optax.masked or optax.partition"
+                f"{name}: parameter at {_path(path)} {has}; only floating-point and complex arrays can be optimized: leave "
+                "it out with optax.masked or optax.partition"
             )
 
 
@@ -294,8 +359,10 @@ def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, A
     if isinstance(updates, EquationState):
         raise TypeError(f"{name}: an optimizer state came first; the order is update(updates, state, params)")
     if not isinstance(state, EquationState):
+        hint = "; restore a checkpoint onto jax.eval_shape(tx.init, params)" if isinstance(state, dict) else ""
         raise TypeError(
-            f"{name}: the state is a {type(state).__name__}, expected the EquationState made by this transformation's init"
+            f"{name}: the state is a {type(state).__name__}, expected the EquationState made by this transformation's "
+            f"init{hint}"
         )
     if set(state.slots) != set(slots) or set(state.hyper) != set(numeric):
         raise TypeError(
@@ -304,8 +371,9 @@ def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, A
         )
 
 
-def _checked_leaf(g: Any, p: Any, slots: Mapping[str, Any], has_params: bool) -> jax.Array:
-    g = jnp.asarray(g)
+def _check_leaf(g: Any, slots: Mapping[str, Any], p: Any, has_params: bool) -> None:
+    if not hasattr(g, "dtype"):
+        raise TypeError(f"the gradient is {g!r}, not an array")
     if not jnp.issubdtype(g.dtype, jnp.inexact):
         raise TypeError(f"the gradient has dtype {g.dtype}; only floating-point and complex ones can be used")
     for what, x in ((f"slot {slot!r}", x) for slot, x in slots.items()):
@@ -318,7 +386,6 @@ def _checked_leaf(g: Any, p: Any, slots: Mapping[str, Any], has_params: bool) ->
             raise ValueError(f"the gradient has shape {g.shape}, the parameter {p.shape}")
         if jnp.iscomplexobj(p) != jnp.iscomplexobj(g):
             raise TypeError(f"the gradient is {g.dtype}, the parameter {p.dtype}: one is complex, the other is not")
-    return g
 
 
 def _flatten_up_to(name: str, treedef: Any, updates: PyTree, tree: PyTree, what: str) -> list[Any]:
@@ -339,15 +406,15 @@ def _difference(updates: PyTree, tree: PyTree, what: str) -> str:
     return f"same leaves, other containers: {jax.tree.structure(updates)} and {jax.tree.structure(tree)}"
 
 
-def _split_extra(name: str, structure: Any, treedef: Any, extra: Mapping[str, Any]) -> dict[str, Callable[[int], Any]]:
+def _split_extra(name: str, treedef: Any, updates: PyTree, extra: Mapping[str, Any]) -> dict[str, Callable[[int], Any]]:
     """Return, for each extra argument, the function from a leaf's number to what that leaf's equation sees."""
 
     def whole_or_leaf(key: str, x: Any) -> Callable[[int], Any]:
         if any(callable(leaf) for leaf in jax.tree.leaves(x)):
             raise TypeError(f"{name}: extra argument {key!r} is a function; only a tree_equation can take one")
-        if jax.tree.structure(x) != structure:
+        if jax.tree_util.all_leaves([x]):
             return lambda i: x
-        leaves = treedef.flatten_up_to(x)
+        leaves = _flatten_up_to(name, treedef, updates, x, f"extra argument {key!r}")
         return lambda i: leaves[i]
 
     return {key: whole_or_leaf(key, x) for key, x in extra.items()}

@@ -27,6 +27,7 @@ class Hoisted:
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
         """Hold the function; it is traced when it is called."""
+        self._function = function
         self._traceable = jax.jit(function)  # for its cache of traces
         self._parts: dict[ClosedJaxpr, _Parts] = {}
 
@@ -38,6 +39,9 @@ class Hoisted:
         def call(arrays: Any) -> Any:
             traced = self._traceable.trace(scalars, arrays)
             program = traced.jaxpr
+            if len(program.jaxpr.invars) != len(leaves) + len(jax.tree.leaves(arrays)):
+                # The function closes over values of an outer trace, which only it can reach.
+                return self._function(scalars, arrays)
             if program not in self._parts:
                 self._parts[program] = _split(program, len(leaves), jax.tree.structure(traced.out_info))
             parts = self._parts[program]

@@ -5,55 +5,61 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from optax import ScalarOrSchedule
 
-__all__ = ["Decay", "Hyper", "NonNegative", "Range", "ScalarOrSchedule"]
+__all__ = ["Decay", "Hyper", "NonNegative", "Positive", "Range", "ScalarOrSchedule"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The interval [low, high) a hyperparameter must lie in, or [low, high] where `closed`; NaN lies in none."""
+    """The interval from `low` to `high` a hyperparameter must lie in; `closed` says which ends belong to it."""
 
     low: float
     high: float
-    closed: bool = False
+    closed: Literal["low", "both", "neither"] = "low"
 
     def __contains__(self, value: float) -> bool:
-        """Whether `value` lies in the interval; an infinite end is never part of an open one."""
-        above = value > self.low if math.isinf(self.low) else value >= self.low
-        return above and (value <= self.high if self.closed else value < self.high)
+        """Whether `value` lies in the interval."""
+        above = value > self.low if self.closed == "neither" else value >= self.low
+        return above and (value <= self.high if self.closed == "both" else value < self.high)
 
     def __str__(self) -> str:
         """Return the interval as a formula: `[0, 1)`."""
-        return f"{'(' if math.isinf(self.low) else '['}{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
+        left, right = "(" if self.closed == "neither" else "[", "]" if self.closed == "both" else ")"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
 
 
 # Outside an equation a hyperparameter is a number, an array or a schedule; inside it is a scalar array. No type says both.
 Hyper: TypeAlias = Any
 NonNegative: TypeAlias = Annotated[Hyper, Range(0, math.inf)]
+Positive: TypeAlias = Annotated[Hyper, Range(0, math.inf, closed="neither")]
 Decay: TypeAlias = Annotated[Hyper, Range(0, 1)]
-_FINITE = Range(-math.inf, math.inf)
+_FINITE = Range(-math.inf, math.inf, closed="neither")
 
 
 def as_scalar(value: Any) -> jax.Array:
     """Return `value` as a strongly typed scalar of at least float32; float64 stays float64 where x64 is enabled."""
+    return jnp.asarray(value, dtype=_kept_dtype(value))
+
+
+def _kept_dtype(value: Any) -> jnp.dtype:
     dtype = jax.dtypes.canonicalize_dtype(getattr(value, "dtype", float))
     if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < 32:
-        dtype = jnp.dtype(jnp.float32)
-    return jnp.asarray(value, dtype=dtype)
+        return jnp.dtype(jnp.float32)
+    return dtype
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
     """What the signature of an equation says: its name, its hyperparameters and its extra arguments.
 
-    Keyword-only arguments of `(g, s, p, t, *, ...)` with a float as default are numeric hyperparameters, with another
-    default static ones; without a default they are extra arguments of `update`.
+    Keyword-only arguments of `(g, s, p, t, *, ...)` with a float as default, or a number and a range, are numeric
+    hyperparameters, with another default static ones; without a default they are extra arguments of `update`.
     """
 
     name: str
@@ -73,12 +79,17 @@ class Signature:
         if any(q.kind in (q.VAR_POSITIONAL, q.VAR_KEYWORD) for q in parameters):
             raise TypeError(f"{name} must name its arguments: no *args, no **kwargs")
         keywords = [q for q in parameters if q.kind is q.KEYWORD_ONLY]
-        numeric = {q.name: q.default for q in keywords if isinstance(q.default, float)}
+        ranges = {q.name: _annotated_range(function, q.annotation) for q in keywords}
+        numeric = {
+            q.name: float(q.default)
+            for q in keywords
+            if isinstance(q.default, float) or (type(q.default) is int and ranges[q.name] is not None)
+        }
         required = tuple(q.name for q in keywords if q.default is q.empty)
         return cls(
             name=name,
             numeric=types.MappingProxyType(numeric),
-            ranges={q.name: _annotated_range(function, q.annotation) for q in keywords if q.name in numeric},
+            ranges={key: ranges[key] or _FINITE for key in numeric},
             static={q.name: q.default for q in keywords if q.name not in numeric and q.name not in required},
             extra=required,
         )
@@ -102,8 +113,11 @@ class Signature:
         return numeric, static
 
     def values(self, numeric: Mapping[str, Any], count: jax.Array) -> dict[str, jax.Array]:
-        """Return the arrays in force at step `count` (from 0) for numbers, arrays and schedules alike."""
-        return {name: as_scalar(_value_at(value, count)) for name, value in numeric.items()}
+        """Return the arrays in force at step `count` (from 0) for numbers, arrays and schedules alike.
+
+        They are copies: a state may be donated, the user's array not.
+        """
+        return {name: jnp.array(as_scalar(_value_at(value, count)), copy=True) for name, value in numeric.items()}
 
     def _check_number(self, name: str, value: Any) -> None:
         what = f"{self.name}: {name}"
@@ -115,11 +129,18 @@ class Signature:
             return  # its value is not known here
         if jnp.iscomplexobj(value) or float(value) not in self.ranges[name]:
             raise ValueError(f"{what} must lie in {self.ranges[name]}, got {value}")
+        with np.errstate(over="ignore", under="ignore"):
+            kept = np.asarray(value).astype(_kept_dtype(value))
+        vanishes = value != 0 and abs(float(kept)) < float(jnp.finfo(kept.dtype).tiny)
+        if float(kept) not in self.ranges[name] or vanishes:
+            raise ValueError(
+                f"{what} must lie in {self.ranges[name]}, got {value}, which is {float(kept):g} in {kept.dtype}"
+            )
 
     def _check_static(self, name: str, value: Any) -> None:
         default = self.static[name]
         if default is not None and type(value) is not type(default):
-            raise TypeError(f"{self.name}: {name} must be a {type(default).__name__}, got {value!r}")
+            raise TypeError(f"{self.name}: {name} must be of type {type(default).__name__}, got {value!r}")
 
 
 def _value_at(value: Any, count: jax.Array) -> Any:
@@ -130,11 +151,11 @@ def _value_at(value: Any, count: jax.Array) -> Any:
         return value(count)
 
 
-def _annotated_range(function: Callable[..., Any], annotation: Any) -> Range:
+def _annotated_range(function: Callable[..., Any], annotation: Any) -> Range | None:
     if isinstance(annotation, str):  # from __future__ import annotations
         try:
             annotation = eval(annotation, getattr(function, "__globals__", {}))
         except NameError:  # imported for the type checker only, so none of ours
-            return _FINITE
+            return None
     ranges = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Range)]
-    return ranges[0] if ranges else _FINITE
+    return ranges[0] if ranges else None

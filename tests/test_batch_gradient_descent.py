@@ -63,10 +63,22 @@ def test_each_chunk_length_is_compiled_once():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="micro_batch_size must be at least 1, got 0"):
-        jl.full_batch_value_and_grad(loss, 0)
+    for wrong in (0, 2.5):
+        with pytest.raises(ValueError, match=f"micro_batch_size must be a whole number from 1, got {wrong}"):
+            jl.full_batch_value_and_grad(loss, wrong)
     value_and_grad = jl.full_batch_value_and_grad(loss, 4)
     with pytest.raises(ValueError, match="the chunks hold no examples; was a generator used up"):
         value_and_grad(PARAMS, iter(()))
     with pytest.raises(ValueError, match=r"leading axes of a chunk must agree, got lengths \[3, 4\]"):
         value_and_grad(PARAMS, [{"x": X[:3], "y": Y[:4]}])
+    with pytest.raises(ValueError, match="a chunk is a tree of arrays with a leading axis of examples, got "):
+        value_and_grad(PARAMS, np.ones(3))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(jnp.bfloat16, 1.0), (jnp.float16, 100.0)])
+def test_low_precision_sums_neither_stall_nor_overflow(dtype, size):
+    value_and_grad = jl.full_batch_value_and_grad(lambda params, batch: jnp.mean(batch @ params), 1)
+    value, grad = value_and_grad(jnp.ones(1, dtype), [jnp.full((1000, 1), size, dtype)])
+    np.testing.assert_allclose(value, size, rtol=1e-6)
+    assert grad == size
+    assert grad.dtype == dtype

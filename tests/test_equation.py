@@ -99,6 +99,11 @@ def test_extra_argument_that_is_a_function_is_refused():
         (lambda: jl.nesterov_exact(0.1, decay=1.0), ValueError, "scale_by_nesterov_exact: decay must lie in [0, 1)"),
         (lambda: jl.rmsprop(0.1, momentum=1.0), ValueError, "scale_by_momentum: decay must lie in [0, 1)"),
         (lambda: jl.adagrad(0.1, initial_accumulator=-1), ValueError, "initial_accumulator must lie in [0, inf)"),
+        (lambda: jl.adadelta(eps=0.0), ValueError, "scale_by_adadelta: eps must lie in (0, inf), got 0.0"),
+        (lambda: jl.adam(0.1, b2=0.99999999), ValueError, "b2 must lie in [0, 1), got 0.99999999, which is 1 in float32"),
+        (lambda: jl.adam(0.1, eps=1e-46), ValueError, "eps must lie in [0, inf), got 1e-46, which is 0 in float32"),
+        (lambda: jl.adam(0.1, eps=1e-40), ValueError, "eps must lie in [0, inf), got 1e-40, which is"),
+        (lambda: jl.sgd(1e39), ValueError, "learning_rate must lie in [0, inf), got 1e+39, which is inf in float32"),
         (lambda: jl.adadelta(rho=1.0), ValueError, "scale_by_adadelta: rho must lie in [0, 1)"),
         (lambda: jl.radam(0.1, threshold=3.0), ValueError, "scale_by_radam: threshold must lie in [4, inf)"),
         (lambda: jl.nadam(0.1, momentum_decay=-1.0), ValueError, "scale_by_nadam: momentum_decay must lie in [0, inf]"),
@@ -112,8 +117,8 @@ def test_extra_argument_that_is_a_function_is_refused():
         (lambda: jl.sgd(None), TypeError, "learning_rate must be a number"),
         (lambda: jl.scale_by_adam(beta1=0.9), TypeError, "no hyperparameter 'beta1'; its hyperparameters are: b1, b2, eps,"),
         (lambda: jl.scale_by_adam(0.9), TypeError, "scale_by_adam takes its hyperparameters by keyword only"),
-        (lambda: jl.scale_by_adam(bias_correction=1), TypeError, "bias_correction must be a bool, got 1"),
-        (lambda: scale_by_everything(power=2.5), TypeError, "power must be a int, got 2.5"),
+        (lambda: jl.scale_by_adam(bias_correction=1), TypeError, "bias_correction must be of type bool, got 1"),
+        (lambda: scale_by_everything(power=2.5), TypeError, "power must be of type int, got 2.5"),
     ],
 )
 def test_wrong_hyperparameters_are_refused_at_construction(call, kind, message):
@@ -260,6 +265,32 @@ ADAM = jl.scale_by_adam()
     [
         (lambda s: ADAM.init({"a": {"n": jnp.arange(3)}}), TypeError, "parameter at 'a/n' has dtype int32"),
         (lambda s: ADAM.init([jnp.ones(2), jnp.array([True])]), TypeError, "parameter at '1' has dtype bool"),
+        (lambda s: ADAM.init({"a": {"f": "relu"}}), TypeError, "parameter at 'a/f' is 'relu'; only floating-point"),
+        (
+            lambda s: jl.adam(0.1).update(jl.adam(0.1).init(PARAMS), GRADIENTS),
+            TypeError,
+            "adam: an optimizer state came first",
+        ),
+        (
+            lambda s: jl.adam(0.1).update(GRADIENTS, None),
+            TypeError,
+            "adam: the state is a NoneType, expected the tuple",
+        ),
+        (
+            lambda s: jl.adam(0.1).update(GRADIENTS, jl.momentum(0.1).init(PARAMS)),
+            TypeError,
+            "adam: the state is a tuple of 3,",
+        ),
+        (
+            lambda s: jl.adam(0.1).update(GRADIENTS, [{"count": 0}, {"count": 0}]),
+            TypeError,
+            "adam: the state is a list of 2, expected the tuple of 2 states made by this optimizer's init; restore",
+        ),
+        (
+            lambda s: ADAM.update(GRADIENTS, {"count": 0}),
+            TypeError,
+            "restore a checkpoint onto jax.eval_shape(tx.init, params)",
+        ),
         (
             lambda s: ADAM.update(s, GRADIENTS),
             TypeError,
@@ -339,6 +370,79 @@ def test_what_does_not_fit_is_refused_by_name_and_path(call, kind, message):
 
 def with_bias(bias):
     return {"dense": {"kernel": GRADIENTS["dense"]["kernel"], "bias": bias}, "scale": GRADIENTS["scale"]}
+
+
+def test_an_equation_may_close_over_a_traced_value():
+    def step(x):
+        @jl.equation()
+        def scale_by_closure(g, s, p, t, *, b=0.5):
+            return g * x * b, {}
+
+        tx = scale_by_closure()
+        return tx.update(PARAMS, tx.init(PARAMS))[0]["scale"]
+
+    assert jax.jit(step)(3.0) == 1.5
+    assert jax.grad(step)(3.0) == 0.5
+
+
+def test_a_number_with_a_range_is_numeric_even_if_written_as_an_integer():
+    @jl.equation()
+    def shrink(g, s, p, t, *, by: jl.NonNegative = 0):
+        return g - by * g, {}
+
+    assert shrink(by=0.5).init(PARAMS).hyper["by"] == 0.5
+    refused(ValueError, "shrink: by must lie in [0, inf), got -1", shrink, by=-1)
+
+
+def test_errors_of_other_kinds_keep_their_kind_and_say_where():
+    @jl.equation()
+    def scale_by_typo(g, s, p, t, *, power: None = None):
+        return s.momentum, {}
+
+    with pytest.raises(AttributeError) as caught:
+        scale_by_typo().update(PARAMS, scale_by_typo().init(PARAMS))
+    assert "scale_by_typo: at 'dense/bias'" in caught.value.__notes__
+
+
+def test_an_equation_without_slots_in_its_result_is_refused():
+    @jl.equation()
+    def scale_by_nothing(g, s, p, t):
+        return g
+
+    tx = scale_by_nothing()
+    refused(TypeError, "the equation must return (direction, {slot: array, ...})", tx.update, PARAMS, tx.init(PARAMS))
+
+
+def test_python_numbers_and_abstract_arrays_are_parameters_too():
+    tx = jl.adamw(0.1)
+    updates, _ = tx.update({"a": 1.0}, tx.init({"a": 2.0}), {"a": 2.0})
+    np.testing.assert_allclose(updates["a"], -0.1 * (1 + 0.01 * 2.0), rtol=1e-5)
+    assert tx.init({"a": jax.ShapeDtypeStruct((3,), jnp.bfloat16)})[0].slots["m"]["a"].dtype == jnp.float32
+
+
+def test_an_extra_argument_shaped_like_the_gradients_skips_where_these_are_missing():
+    tx = scale_by_everything(b=0.0)
+    weights = jax.tree.map(lambda p: jnp.full_like(p, 2), PARAMS)
+    updates, _ = tx.update(GRADIENTS | {"dense": None}, tx.init(PARAMS), weight=weights)
+    assert updates["dense"] is None
+    np.testing.assert_allclose(updates["scale"], 2 * GRADIENTS["scale"])
+    refused(
+        ValueError, "extra argument 'weight' are different trees", tx.update, GRADIENTS, tx.init(PARAMS), weight={"x": 1.0}
+    )
+
+
+def test_transformations_of_one_equation_share_what_was_traced():
+    traced = []
+
+    @jl.equation()
+    def scale_by_counting(g, s, p, t, *, b=0.5):
+        traced.append(g.shape)
+        return b * g, {}
+
+    for b in (0.1, 0.2, 0.3):
+        tx = scale_by_counting(b=b)
+        tx.update(PARAMS["scale"], tx.init(PARAMS["scale"]))
+    assert traced == [()]
 
 
 def test_a_missing_gradient_may_stand_for_a_whole_branch():

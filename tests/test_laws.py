@@ -119,8 +119,8 @@ def test_float32_stays_within_1e6_of_float64_over_1000_steps(case):
     rng = np.random.default_rng(3)
     gradients = (rng.standard_normal((1000, 40)) * rng.uniform(0.2, 5.0, 40)).astype(np.float32)
     learning_rate = 2.0**-6  # exact in float32: the rate's own rounding is not the optimizer's
-    case = dataclasses.replace(case, arguments={**case.arguments, **case.float32})
-    expected = oracle_updates(case, gradients.astype(np.float64), np.zeros(40), learning_rate)
+    exactly = dataclasses.replace(case, arguments={**case.arguments, **case.float32})
+    expected = oracle_updates(exactly, gradients.astype(np.float64), np.zeros(40), learning_rate)
     ours = np.asarray(updates_of(case.make(learning_rate), jnp.zeros(40), jnp.asarray(gradients)), np.float64)
     error = np.max(np.abs(ours - expected), axis=1) / np.max(np.abs(expected), axis=1)
     assert error.max() <= 1e-6, f"{error.max():.2e} at step {error.argmax() + 1}"
@@ -335,6 +335,31 @@ def test_number_array_and_schedule_give_one_structure(case):
     for other in states[1:]:
         chex.assert_trees_all_equal(states[0], other)
         chex.assert_trees_all_equal_shapes_and_dtypes(states[0], other)
+
+
+@every_case
+def test_a_state_may_be_donated_and_the_users_arrays_survive(case):
+    params, gradients, rate = small(params_tree()), small(at(gradients_tree(1), 0)), jnp.asarray(0.1)
+    tx = case.make(rate)
+    donating = jax.jit(functools.partial(step, tx), donate_argnums=(1, 2))
+    for _ in range(2):
+        donating(gradients, tx.init(params), jax.tree.map(jnp.copy, params))
+    assert rate == 0.1
+
+
+@every_case
+def test_a_learning_rate_from_outside_a_trace_is_obeyed_in_each_step(case):
+    params, gradients = small(params_tree()), small(at(gradients_tree(1), 0))
+    injected = optax.inject_hyperparams(lambda learning_rate: case.make(learning_rate))(learning_rate=0.1)
+    with as_optax_and_flax_promote():
+        state = injected.init(params)
+        for rate in (0.1, 0.025):
+            state.hyperparams["learning_rate"] = jnp.asarray(rate)
+            plain = case.make(rate)
+            fresh = state._replace(inner_state=plain.init(params))
+            ours, _ = jax.jit(functools.partial(step, injected))(gradients, fresh, params)
+            expected, _ = jax.jit(functools.partial(step, plain))(gradients, plain.init(params), params)
+            chex.assert_trees_all_equal(ours, expected)
 
 
 @every_case

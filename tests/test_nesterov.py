@@ -80,5 +80,13 @@ def test_recovery_keeps_dtypes_and_works_inside_other_transformations():
 
 
 def test_recovery_from_another_state_is_refused():
-    with pytest.raises(KeyError, match="no slot 'v' and hyperparameter 'decay'"):
-        jl.nesterov_parameters({"w": jnp.ones(2)}, jl.sgd(0.1).init({"w": jnp.ones(2)}))
+    for tx in (jl.sgd(0.1), jl.momentum(0.1)):
+        with pytest.raises(KeyError, match="holds 0 states of scale_by_nesterov"):
+            jl.nesterov_parameters({"w": jnp.ones(2)}, tx.init({"w": jnp.ones(2)}))
+
+
+def test_recovery_where_parameters_have_the_names_of_slots():
+    params = {"q": jnp.ones(2), "k": jnp.ones(2), "v": jnp.ones(2), "decay": jnp.ones(2)}
+    tx = jl.nesterov(0.1)
+    _, state = tx.update(params, tx.init(params), params)
+    np.testing.assert_allclose(jl.nesterov_parameters(params, state)["q"], 1 + 0.9 * 0.1)

@@ -141,6 +141,38 @@ def test_works_with_optax_line_searches_in_one_chain(method, search):
 
 
 @pytest.mark.parametrize("method", [jl.newton, jl.newton_cg])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_is_not_hidden(method, bad):
+    params, tx = {"w": jnp.ones(3)}, method()
+    gradient = {"w": jnp.asarray([1.0, bad, 1.0])}
+    updates, _ = tx.update(gradient, tx.init(params), params, value_fn=lambda params: jnp.sum(params["w"] ** 2))
+    assert not np.all(np.isfinite(updates["w"]))
+
+
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e25])
+def test_newton_cg_at_any_scale_of_the_gradient(size):
+    params, tx = {"w": jnp.full(3, size)}, jl.newton_cg()
+    updates, _ = tx.update(params, tx.init(params), params, value_fn=lambda params: 0.5 * jnp.sum(params["w"] ** 2))
+    np.testing.assert_allclose(updates["w"], -params["w"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", [jl.newton, jl.newton_cg])
+@pytest.mark.parametrize(
+    ("gradient", "value_fn", "message"),
+    [
+        ({"w": jnp.ones(3, int)}, bool, "at 'w': the gradient has dtype int32"),
+        ({"w": jnp.ones(2)}, bool, r"at 'w': the gradient has shape \(2,\), the parameter \(3,\)"),
+        ({"w": None}, bool, "at 'w': the gradient is None; the loss function needs every parameter"),
+        ({"w": jnp.ones(3)}, 3.0, "value_fn must be a function of the parameters, got 3.0"),
+    ],
+)
+def test_bad_input_is_named(method, gradient, value_fn, message):
+    params, tx = {"w": jnp.ones(3)}, method()
+    with pytest.raises((TypeError, ValueError), match=message):
+        tx.update(gradient, tx.init(params), params, value_fn=value_fn)
+
+
+@pytest.mark.parametrize("method", [jl.newton, jl.newton_cg])
 def test_complex_parameters_are_refused(method):
     params = {"z": jnp.ones(2, complex)}
     loss = lambda params: jnp.sum(jnp.abs(params["z"]) ** 2)  # noqa: E731

@@ -99,7 +99,7 @@ def test_none_gradients_pass(name):
     assert np.all(updates["w"] < 0)
 
 
-@pytest.mark.parametrize("peer", [optax.adagrad, optax.adadelta])
+@pytest.mark.parametrize("peer", [optax.adam, optax.adagrad, optax.adadelta])
 def test_none_gradients_break_optax(peer):
     params = {"w": jnp.ones(2), "frozen": jnp.ones(3)}
     with pytest.raises((ValueError, TypeError, AttributeError)):
@@ -131,3 +131,27 @@ def test_another_optimizers_state_is_named_not_an_attribute():
         optax.adam(0.1).update(params, optax.sgd(0.1, momentum=0.9).init(params), params)
     with pytest.raises(TypeError, match="this state belongs to another optimizer: it has slots"):
         jl.adam(0.1).update(params, jl.momentum(0.1, learning_rate_inside=False).init(params), params)
+
+
+def test_swapped_arguments_are_named_not_an_attribute():
+    params = {"w": jnp.ones(2), "b": jnp.ones(1)}
+    with pytest.raises((AttributeError, TypeError, ValueError)) as theirs:
+        optax.adam(0.1).update(optax.adam(0.1).init(params), params, params)
+    assert "order" not in str(theirs.value)
+    with pytest.raises(TypeError, match="adam: an optimizer state came first; the order is update"):
+        jl.adam(0.1).update(jl.adam(0.1).init(params), params, params)
+
+
+def test_a_wrong_shape_names_its_path():
+    params = {"dense": {"w": jnp.ones(2)}}
+    wrong = {"dense": {"w": jnp.ones(3)}}
+    with pytest.raises((TypeError, ValueError)) as theirs:
+        optax.adam(0.1).update(wrong, optax.adam(0.1).init(params), params)
+    assert "dense" not in str(theirs.value)
+    with pytest.raises(ValueError, match="at 'dense/w': the gradient has shape"):
+        jl.adam(0.1).update(wrong, jl.adam(0.1).init(params), params)
+
+
+def test_a_decay_that_rounds_to_one_is_refused():
+    with pytest.raises(ValueError, match="which is 1 in float32"):
+        jl.adam(0.1, b2=0.99999999)

@@ -5,8 +5,8 @@ from typing import Any
 import optax
 
 from jaxopt_lec.arithmetic import abs2, ema, sqrt
-from jaxopt_lec.equation import equation
-from jaxopt_lec.hyperparameters import Decay, NonNegative, ScalarOrSchedule
+from jaxopt_lec.equation import chain, equation
+from jaxopt_lec.hyperparameters import Decay, Positive, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import zeros_real
 
@@ -15,7 +15,7 @@ __all__ = ["adadelta", "scale_by_adadelta"]
 
 @equation(G=zeros_real, S=zeros_real)
 def scale_by_adadelta(
-    g: Any, s: Any, p: Any, t: Any, *, rho: Decay = 0.95, eps: NonNegative = 1e-6
+    g: Any, s: Any, p: Any, t: Any, *, rho: Decay = 0.95, eps: Positive = 1e-6
 ) -> tuple[Any, dict[str, Any]]:
     """Give the gradient the units of the parameter: G ← ρ G + (1−ρ)|g|², u = Δ = √(S+ε)/√(G+ε) g, S ← ρ S + (1−ρ)|Δ|².
 
@@ -44,4 +44,4 @@ def adadelta(
 
     Reference: M. Zeiler, ADADELTA: an adaptive learning rate method, arXiv:1212.5701, 2012.
     """
-    return optax.chain(scale_by_adadelta(rho=rho, eps=eps), scale_by_learning_rate(learning_rate=learning_rate))
+    return chain("adadelta", scale_by_adadelta(rho=rho, eps=eps), scale_by_learning_rate(learning_rate=learning_rate))

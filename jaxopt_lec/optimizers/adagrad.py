@@ -5,7 +5,7 @@ from typing import Any
 import optax
 
 from jaxopt_lec.arithmetic import abs2, sqrt
-from jaxopt_lec.equation import equation
+from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import full_real
@@ -45,7 +45,7 @@ def adagrad(
 
     Args:
         learning_rate: η in [0, ∞).
-        eps: ε outside the root, in [0, ∞), the paper's δ.
+        eps: ε outside the root, in [0, ∞), the paper's δ; with both 0, a zero gradient gives 0/0.
         eps_root: ε inside the root, in [0, ∞).
         initial_accumulator: G₀ in [0, ∞); used once, by `init`.
 
@@ -54,7 +54,8 @@ def adagrad(
 
     Reference: J. Duchi, E. Hazan, Y. Singer, Adaptive subgradient methods for online learning, JMLR 2011.
     """
-    return optax.chain(
+    return chain(
+        "adagrad",
         scale_by_adagrad(eps=eps, eps_root=eps_root, initial_accumulator=initial_accumulator),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

@@ -5,7 +5,7 @@ from typing import Any
 import optax
 
 from jaxopt_lec.arithmetic import abs2, debias, ema, sqrt
-from jaxopt_lec.equation import equation
+from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import zeros, zeros_real
@@ -56,7 +56,7 @@ def adam(
         learning_rate: η in [0, ∞).
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
-        eps: ε outside the root, in [0, ∞).
+        eps: ε outside the root, in [0, ∞); with both 0, a zero gradient gives 0/0.
         eps_root: ε inside the root, in [0, ∞); above 0 it also keeps derivatives through many steps bounded.
         bias_correction: False takes m̂ = m and v̂ = v, to see what the correction is for.
 
@@ -65,7 +65,8 @@ def adam(
 
     Reference: D. Kingma and J. Ba, Adam: a method for stochastic optimization, ICLR 2015.
     """
-    return optax.chain(
+    return chain(
+        "adam",
         scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, bias_correction=bias_correction),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

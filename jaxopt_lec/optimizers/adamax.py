@@ -1,4 +1,4 @@
-"""AdaMax, Adam in the infinity norm: w ← max(β₂ w, |g|); θ ← θ − η m̂ / (w + ε)."""
+"""AdaMax, Adam in the infinity norm: u ← max(β₂ u, |g|); θ ← θ − η m̂ / (u + ε)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lec.arithmetic import debias, ema
-from jaxopt_lec.equation import equation
+from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import zeros, zeros_real
@@ -14,17 +14,17 @@ from jaxopt_lec.slots import zeros, zeros_real
 __all__ = ["adamax", "scale_by_adamax"]
 
 
-@equation(m=zeros, w=zeros_real)
+@equation(m=zeros, u=zeros_real)
 def scale_by_adamax(
     g: Any, s: Any, p: Any, t: Any, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8
 ) -> tuple[Any, dict[str, Any]]:
-    """Divide the mean gradient by its decaying maximum: m ← β₁ m + (1−β₁) g, w ← max(β₂ w, |g|), u = m̂ / (w + ε).
+    """Divide the mean by the decaying maximum: m ← β₁ m + (1−β₁) g, u ← max(β₂ u, |g|); the direction is m̂ / (u + ε).
 
     Arguments, slots and reference as in `adamax`.
     """
     m = ema(s.m, g, b1)
-    w = jnp.maximum(b2 * s.w, jnp.abs(g))
-    return debias(m, b1, t) / (w + eps), {"m": m, "w": w}
+    u = jnp.maximum(b2 * s.u, jnp.abs(g))
+    return debias(m, b1, t) / (u + eps), {"m": m, "u": u}
 
 
 def adamax(
@@ -33,7 +33,7 @@ def adamax(
     b2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
-    """AdaMax: m ← β₁ m + (1−β₁) g; w ← max(β₂ w, |g|); θ ← θ − η m̂ / (w + ε).
+    """AdaMax: m ← β₁ m + (1−β₁) g; u ← max(β₂ u, |g|); θ ← θ − η m̂ / (u + ε).
 
     Args:
         learning_rate: η in [0, ∞); the paper suggests 2e-3.
@@ -41,11 +41,11 @@ def adamax(
         b2: β₂ in [0, 1).
         eps: ε in [0, ∞). The paper has none; with 0, a coordinate that never saw a gradient gives 0/0.
 
-    In float32, w = β₂ᵏ|g| carries the rounding of β₂ and of k products: about 5e-6 at β₂ = 0.999 after 1,000 steps.
+    In float32, u = β₂ᵏ|g| carries the rounding of β₂ and of k products: about 5e-6 at β₂ = 0.999 after 1,000 steps.
 
-    Slots: m like the parameter; w (the paper's u) real, of its shape. Equals Keras `Adamax`; PyTorch and Optax add ε to |g|
+    Slots: m like the parameter; u real, of its shape. Equals Keras `Adamax`; PyTorch and Optax add ε to |g|
     inside the maximum.
 
     Reference: D. Kingma and J. Ba, Adam: a method for stochastic optimization, section 7.1, ICLR 2015.
     """
-    return optax.chain(scale_by_adamax(b1=b1, b2=b2, eps=eps), scale_by_learning_rate(learning_rate=learning_rate))
+    return chain("adamax", scale_by_adamax(b1=b1, b2=b2, eps=eps), scale_by_learning_rate(learning_rate=learning_rate))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lec.arithmetic import abs2, debias, ema, sqrt
-from jaxopt_lec.equation import equation
+from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import zeros, zeros_real
@@ -59,7 +59,8 @@ def amsgrad(
 
     Reference: S. Reddi, S. Kale, S. Kumar, On the convergence of Adam and beyond, ICLR 2018.
     """
-    return optax.chain(
+    return chain(
+        "amsgrad",
         scale_by_amsgrad(b1=b1, b2=b2, eps=eps, eps_root=eps_root, bias_correction=bias_correction),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

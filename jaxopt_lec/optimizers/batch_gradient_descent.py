@@ -7,6 +7,8 @@ import jax
 import optax
 from optax import microbatching
 
+from jaxopt_lec.slots import compute_dtype
+
 __all__ = ["full_batch_value_and_grad"]
 
 
@@ -15,9 +17,9 @@ def full_batch_value_and_grad(
 ) -> Callable[[Any, Iterable[Any]], tuple[jax.Array, Any]]:
     """Return the function `(params, chunks) -> (value, gradient)` of the mean loss over all examples of all chunks.
 
-    ∇J(θ) = (1/N) Σᵢ ∇ℓᵢ(θ), summed over micro-batches, so device memory holds one chunk and the activations of one
-    micro-batch. With `sgd` it is batch gradient descent, the lecture's section 1; with any other optimizer its full-batch
-    form. Each call goes once through `chunks`: give a list, or a function's fresh generator for each step.
+    ∇J(θ) = (1/N) Σᵢ ∇ℓᵢ(θ), summed over micro-batches in float32 at least: device memory holds one chunk and the
+    activations of one micro-batch. With `sgd` it is batch gradient descent, the lecture's section 1; with any other
+    optimizer its full-batch form. Each call goes once through `chunks`: give a list, or a fresh generator for each step.
 
     Args:
         loss_fn: `(params, batch) -> scalar`, the mean over the examples of the batch.
@@ -31,14 +33,20 @@ def full_batch_value_and_grad(
 
     Micro-batches are `optax.microbatching.microbatch`.
     """
-    if micro_batch_size < 1:
-        raise ValueError(f"full_batch_value_and_grad: micro_batch_size must be at least 1, got {micro_batch_size}")
+    if not isinstance(micro_batch_size, int) or micro_batch_size < 1:
+        raise ValueError(
+            f"full_batch_value_and_grad: micro_batch_size must be a whole number from 1, got {micro_batch_size}"
+        )
 
     @jax.jit
     def sum_over_chunk(params: Any, chunk: Any) -> tuple[jax.Array, Any]:
         size = _examples(chunk)
         whole = size - size % micro_batch_size
-        value_and_grad = jax.value_and_grad(loss_fn)
+
+        def value_and_grad(params: Any, batch: Any) -> tuple[jax.Array, Any]:
+            # In bfloat16 a sum of ones stalls at 256.
+            return jax.tree.map(lambda x: x.astype(compute_dtype(x.dtype)), jax.value_and_grad(loss_fn)(params, batch))
+
         sums = []
         if whole:
             summed = microbatching.microbatch(
@@ -63,12 +71,18 @@ def full_batch_value_and_grad(
                 examples += size
         if total is None:
             raise ValueError("full_batch_value_and_grad: the chunks hold no examples; was a generator used up?")
-        return optax.tree.scale(1 / examples, total)
+        value, grad = optax.tree.scale(1 / examples, total)
+        return value, optax.tree.cast_like(grad, params)
 
     return value_and_grad
 
 
 def _examples(chunk: Any) -> int:
+    shapes = [getattr(x, "shape", ()) for x in jax.tree.leaves(chunk)]
+    if () in shapes:
+        raise ValueError(
+            f"full_batch_value_and_grad: a chunk is a tree of arrays with a leading axis of examples, got {chunk!r}"
+        )
     sizes = {x.shape[0] for x in jax.tree.leaves(chunk)}
     if len(sizes) != 1:
         raise ValueError(f"full_batch_value_and_grad: the leading axes of a chunk must agree, got lengths {sorted(sizes)}")

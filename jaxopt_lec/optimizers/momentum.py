@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from jaxopt_lec.equation import equation
+from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import zeros
@@ -56,5 +56,5 @@ def momentum(
     velocity = scale_by_momentum(decay=decay, dampening=dampening)
     if learning_rate_inside:
         eta = scale_by_learning_rate(learning_rate=learning_rate, flip_sign=False)
-        return optax.chain(eta, velocity, optax.scale(-1.0))
-    return optax.chain(velocity, scale_by_learning_rate(learning_rate=learning_rate))
+        return chain("momentum", eta, velocity, optax.scale(-1.0))
+    return chain("momentum", velocity, scale_by_learning_rate(learning_rate=learning_rate))

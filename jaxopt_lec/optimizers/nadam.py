@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import optax
 
 from jaxopt_lec.arithmetic import abs2, debias, ema, sqrt
-from jaxopt_lec.equation import equation
+from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, Hyper, NonNegative, Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import one, zeros, zeros_real
@@ -25,7 +25,7 @@ def scale_by_nadam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    momentum_decay: Annotated[Hyper, Range(0, math.inf, closed=True)] = 0.004,
+    momentum_decay: Annotated[Hyper, Range(0, math.inf, closed="both")] = 0.004,
 ) -> tuple[Any, dict[str, Any]]:
     """Adam's direction with Nesterov momentum: u = m̂ / (√(v̂ + ε_root) + ε) with m̂ as in `nadam`.
 
@@ -51,9 +51,9 @@ def nadam(
     *,
     momentum_decay: ScalarOrSchedule = 0.004,
 ) -> optax.GradientTransformationExtraArgs:
-    """NAdam: θ ← θ − η m̂ / (√(v̂ + ε_root) + ε), m and v as in `adam`, μₜ = β₁ (1 − ½ · 0.96^(t ψ)) and
+    """NAdam: θ ← θ − η m̂ / (√(v̂ + ε_root) + ε), m and v as in `adam`, m̂ as below.
 
-    m̂ = μₜ₊₁ m / (1 − Π_{i≤t+1} μᵢ) + (1 − μₜ) g / (1 − Π_{i≤t} μᵢ).
+    μₜ = β₁ (1 − ½ · 0.96^(t ψ)),  m̂ = μₜ₊₁ m / (1 − Π_{i≤t+1} μᵢ) + (1 − μₜ) g / (1 − Π_{i≤t} μᵢ).
 
     The paper averages m with μₜ too; all frameworks, and this, with β₁.
 
@@ -66,7 +66,8 @@ def nadam(
 
     Reference: T. Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016.
     """
-    return optax.chain(
+    return chain(
+        "nadam",
         scale_by_nadam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, momentum_decay=momentum_decay),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxopt_lec.equation import equation, tree_equation
+from jaxopt_lec.equation import EquationState, chain, equation, tree_equation
 from jaxopt_lec.hyperparameters import Decay, NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import zeros
@@ -67,8 +67,8 @@ def nesterov(
     velocity = scale_by_nesterov(decay=decay)
     if learning_rate_inside:
         eta = scale_by_learning_rate(learning_rate=learning_rate, flip_sign=False)
-        return optax.chain(eta, velocity, optax.scale(-1.0))
-    return optax.chain(velocity, scale_by_learning_rate(learning_rate=learning_rate))
+        return chain("nesterov", eta, velocity, optax.scale(-1.0))
+    return chain("nesterov", velocity, scale_by_learning_rate(learning_rate=learning_rate))
 
 
 def nesterov_parameters(params: Any, state: optax.OptState, *, learning_rate_inside: bool = True) -> Any:
@@ -76,29 +76,43 @@ def nesterov_parameters(params: Any, state: optax.OptState, *, learning_rate_ins
 
     Args:
         params: the parameters φ.
-        state: the state of `nesterov`, alone or inside other transformations that hold no other slot v.
+        state: the state of `nesterov`, alone or inside other transformations.
         learning_rate_inside: as given to `nesterov`; where it is outside, θ = φ + η γ v, exact for a constant η.
 
     Returns:
         θ, a tree like `params`, in its dtypes.
 
     Raises:
-        KeyError: `state` holds no velocity, or several.
+        KeyError: `state` holds no state of `nesterov`, or several.
     """
-    v, scale = optax.tree.get(state, "v"), optax.tree.get(state, "decay")
-    if v is None or scale is None:
-        raise KeyError("nesterov_parameters: the state has no slot 'v' and hyperparameter 'decay': not a state of nesterov")
+    states = [s for s in jax.tree.leaves(state, is_leaf=_is_equation_state) if _is_equation_state(s)]
+    velocities = [s for s in states if set(s.slots) == {"v"} and set(s.hyper) == {"decay"}]
+    if len(velocities) != 1:
+        raise KeyError(f"nesterov_parameters: the state holds {len(velocities)} states of scale_by_nesterov, expected one")
+    # By leaves, because NNX keeps the state's arrays in variables of other types than the parameters'.
+    (scale,) = jax.tree.leaves(velocities[0].hyper)
     if not learning_rate_inside:
-        scale = scale * optax.tree.get(state, "learning_rate")
-    return jax.tree.map(lambda p, v: (p.astype(v.dtype) + scale.astype(v.dtype) * v).astype(p.dtype), params, v)
+        (eta,) = (s for s in states if set(s.hyper) >= {"learning_rate"})
+        scale = scale * jax.tree.leaves(eta.hyper["learning_rate"])[0]
+    treedef: Any
+    phi, treedef = jax.tree.flatten(params)
+    theta = [
+        (p.astype(v.dtype) + scale.astype(v.dtype) * v).astype(p.dtype)
+        for p, v in zip(phi, jax.tree.leaves(velocities[0].slots["v"]), strict=True)
+    ]
+    return treedef.unflatten(theta)
+
+
+def _is_equation_state(x: Any) -> bool:
+    return isinstance(x, EquationState)
 
 
 def nesterov_exact(learning_rate: ScalarOrSchedule, decay: ScalarOrSchedule = 0.9) -> optax.GradientTransformationExtraArgs:
     """Nesterov's accelerated gradient to the letter: v ← γ v + η ∇J(θ − γ v); θ ← θ − v.
 
     The gradient is evaluated inside `update(updates, state, params, value_fn=J, ...)`; the `updates` given are only a
-    shape. Extra arguments that `value_fn` has by name, such as the batch, are passed on to it. Works with
-    `flax.nnx.Optimizer` and `jaxopt_lec.train_state.TrainState`.
+    shape, so clipping or weight decay before it in a chain has no effect. Extra arguments that `value_fn` has by name, such
+    as the batch, are passed on to it. Works with `flax.nnx.Optimizer` and `jaxopt_lec.train_state.TrainState`.
 
     Args:
         learning_rate: η in [0, ∞).

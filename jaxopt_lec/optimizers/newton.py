@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxopt_lec.equation import tree_equation
+from jaxopt_lec.equation import chain, tree_equation
 from jaxopt_lec.hyperparameters import NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 
@@ -58,9 +58,12 @@ def scale_by_newton_cg(
     def product(d: Any) -> Any:
         return optax.tree.add_scale(hessian_times(d), damping, d)
 
-    norm = optax.tree.norm(g)
-    tolerance = jnp.minimum(0.5, jnp.sqrt(norm)) * norm
-    return _truncated_cg(product, g, tolerance, max_iterations), {}
+    # Solved for g of size 1, so that no norm overflows or vanishes; a gradient that is not finite gives NaN, as it should.
+    size = optax.tree.norm(g, ord=jnp.inf)
+    unit = optax.tree.scale(1 / jnp.where(size == 0, 1, size), g)
+    norm = optax.tree.norm(unit)
+    tolerance = jnp.minimum(0.5, jnp.sqrt(size * norm)) * norm
+    return optax.tree.scale(size, _truncated_cg(product, unit, tolerance, max_iterations)), {}
 
 
 class _CG(NamedTuple):
@@ -123,7 +126,7 @@ def newton(
     References: J. Nocedal and S. Wright, Numerical optimization, 2006, section 3.4; Y. Dauphin et al., Identifying and
     attacking the saddle point problem, NeurIPS 2014.
     """
-    return optax.chain(scale_by_newton(damping=damping), scale_by_learning_rate(learning_rate=learning_rate))
+    return chain("newton", scale_by_newton(damping=damping), scale_by_learning_rate(learning_rate=learning_rate))
 
 
 def newton_cg(
@@ -141,13 +144,14 @@ def newton_cg(
         damping: λ in [0, ∞), added to the Hessian.
         max_iterations: of the inner conjugate gradients, each one Hessian-vector product; at least 1.
 
-    Slots: none. Errors: ValueError if `value_fn` or `params` is missing; TypeError for complex parameters.
+    Slots: none. Errors as `newton`. Derivatives through a step need forward mode: the inner iteration is a while loop.
 
     Reference: J. Nocedal and S. Wright, Numerical optimization, 2006, algorithm 7.1.
     """
     if max_iterations < 1:
         raise ValueError(f"newton_cg: max_iterations must be at least 1, got {max_iterations}")
-    return optax.chain(
+    return chain(
+        "newton_cg",
         scale_by_newton_cg(damping=damping, max_iterations=max_iterations),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

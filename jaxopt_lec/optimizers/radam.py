@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lec.arithmetic import abs2, debias, ema, one_minus_power, sqrt
-from jaxopt_lec.equation import equation
+from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, Hyper, NonNegative, Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import zeros, zeros_real
@@ -75,12 +75,13 @@ def radam(
         learning_rate, b1, b2, eps, eps_root: as in `adam`.
         threshold: in [4, ∞): the variance of the step is finite above 4, the paper's value; PyTorch and Optax have 5.
 
-    Slots: m like the parameter; v real, of its shape. Equals `optax.radam` with `threshold=5.0`; so does
+    Slots: m like the parameter; v real, of its shape. Equals `optax.radam` with `threshold=5.0` (there ρₜ ≥ 5); so does
     `torch.optim.RAdam`, but for its ε on the uncorrected root, √v + ε.
 
     Reference: L. Liu et al., On the variance of the adaptive learning rate and beyond, ICLR 2020.
     """
-    return optax.chain(
+    return chain(
+        "radam",
         scale_by_radam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, threshold=threshold),
         scale_by_learning_rate(learning_rate=learning_rate),
     )
