@@ -265,9 +265,10 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
         olds = {slot: _flatten_up_to(name, treedef, updates, tree, f"slot {slot!r}") for slot, tree in slots.items()}
         for i, ((path, g), p) in enumerate(zip(gs, ps, strict=True)):
             try:
-                if g is None and p is not None:
-                    raise ValueError("the gradient is None; the loss function needs every parameter")
-                if not _is_hole(g):
+                if isinstance(g, optax.MaskedNode) or (g is None and p is not None):
+                    missing = "None" if g is None else "masked"
+                    raise ValueError(f"the gradient is {missing}; the loss function needs every parameter")
+                if g is not None:
                     _check_leaf(_array(g), {slot: leaves[i] for slot, leaves in olds.items()}, _array(p), True)
             except Exception as error:
                 raise _located(error, f"{name}: at {_path(path)}") from error

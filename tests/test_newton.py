@@ -163,6 +163,7 @@ def test_newton_cg_at_any_scale_of_the_gradient(size):
         ({"w": jnp.ones(3, int)}, bool, "at 'w': the gradient has dtype int32"),
         ({"w": jnp.ones(2)}, bool, r"at 'w': the gradient has shape \(2,\), the parameter \(3,\)"),
         ({"w": None}, bool, "at 'w': the gradient is None; the loss function needs every parameter"),
+        ({"w": optax.MaskedNode()}, bool, "at 'w': the gradient is masked; the loss function needs every parameter"),
         ({"w": jnp.ones(3)}, 3.0, "value_fn must be a function of the parameters, got 3.0"),
     ],
 )

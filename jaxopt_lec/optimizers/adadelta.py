@@ -40,7 +40,8 @@ def adadelta(
         rho: ρ in [0, 1).
         eps: ε in (0, ∞), inside both roots; with 0 nothing ever moves, since S₀ = 0.
 
-    Slots: G, S, real, of the parameter's shape. Equals `torch.optim.Adadelta(lr=η, rho=ρ, eps=ε)` and Keras `Adadelta`.
+    Slots: G, S, real, of the parameter's shape. For real parameters equals `torch.optim.Adadelta(lr=η, rho=ρ, eps=ε)`
+    and Keras `Adadelta`.
 
     Reference: M. Zeiler, ADADELTA: an adaptive learning rate method, arXiv:1212.5701, 2012.
     """

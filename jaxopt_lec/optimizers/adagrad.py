@@ -49,7 +49,7 @@ def adagrad(
         eps_root: ε inside the root, in [0, ∞).
         initial_accumulator: G₀ in [0, ∞); used once, by `init`.
 
-    Slots: G, real, of the parameter's shape. Equals `torch.optim.Adagrad`; with `eps=0.0, eps_root=1e-7,
+    Slots: G, real, of the parameter's shape. For real parameters equals `torch.optim.Adagrad`; with `eps=0.0, eps_root=1e-7,
     initial_accumulator=0.1`, Keras `Adagrad` and `optax.adagrad`.
 
     Reference: J. Duchi, E. Hazan, Y. Singer, Adaptive subgradient methods for online learning, JMLR 2011.

@@ -60,8 +60,8 @@ def adam(
         eps_root: ε inside the root, in [0, ∞); above 0 it also keeps derivatives through many steps bounded.
         bias_correction: False takes m̂ = m and v̂ = v, to see what the correction is for.
 
-    Slots: m like the parameter; v real, of its shape. Equals `torch.optim.Adam` and `optax.adam`. Keras puts ε on the
-    uncorrected root, √v + ε.
+    Slots: m like the parameter; v real, of its shape. For real parameters equals `torch.optim.Adam`, which squares real and
+    imaginary parts apart; equals `optax.adam`. Keras puts ε on the uncorrected root, √v + ε.
 
     Reference: D. Kingma and J. Ba, Adam: a method for stochastic optimization, ICLR 2015.
     """

@@ -44,8 +44,8 @@ def adamw(
         weight_decay: λ in [0, ∞); multiplied by η, as in PyTorch and Optax (the paper's schedule multiplier is η here).
         mask: tree of bools like the parameters, or a function from them to one: where to decay. None: everywhere.
 
-    Slots: m like the parameter; v real, of its shape. Errors: ValueError without `params`. Equals `torch.optim.AdamW`
-    and `optax.adamw`, whose default λ is 1e-4.
+    Slots: m like the parameter; v real, of its shape. Errors: ValueError without `params`. For real parameters equals
+    `torch.optim.AdamW`, and for all `optax.adamw`, whose default λ is 1e-4.
 
     Reference: I. Loshchilov and F. Hutter, Decoupled weight decay regularization, ICLR 2019.
     """

@@ -55,7 +55,7 @@ def amsgrad(
         learning_rate, b1, b2, eps, eps_root: as in `adam`.
         bias_correction: False is the paper's Algorithm 2 to the letter, which leaves the correction out "for simplicity".
 
-    Slots: m like the parameter; v, v_max real, of its shape. Equals `torch.optim.Adam(amsgrad=True)`.
+    Slots: m like the parameter; v, v_max real, of its shape. For real parameters equals `torch.optim.Adam(amsgrad=True)`.
 
     Reference: S. Reddi, S. Kale, S. Kumar, On the convergence of Adam and beyond, ICLR 2018.
     """

@@ -64,7 +64,8 @@ def rmsprop(
             In the state it is the `decay` of its own atom, beside γ: `optax.tree.set` needs a filter to tell them apart.
 
     Slots: G, real, of the parameter's shape; m like the parameter if centered; v like the parameter with momentum.
-    Equals `torch.optim.RMSprop(alpha=γ, ...)`; with ε inside, `optax.rmsprop` and Keras `RMSprop` without momentum.
+    For real parameters equals `torch.optim.RMSprop(alpha=γ, ...)`; with ε inside, `optax.rmsprop`
+    and Keras `RMSprop` without momentum.
 
     References: T. Tieleman and G. Hinton, Lecture 6.5, 2012; A. Graves, Generating sequences with RNNs, 2013.
     """
