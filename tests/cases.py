@@ -173,7 +173,16 @@ CASES = [
         {"bias_correction": False},
         float32=ROUNDED_B2,  # v = Σ (1−β₂) β₂ᵏ g² without the bias correction that divides by the same 1−β₂
     ),
-    Case("adamax", jl.adamax, oracles.adamax, float32=ROUNDED_B2),  # u = β₂ᵏ |g|, k steps after a large gradient
+    Case(
+        "adamax",
+        jl.adamax,
+        oracles.adamax,
+        skip={
+            "float32": "u = β₂ᵏ |g|, k steps after a large gradient: each of the k products rounds, and so does β₂: 5e-6 "
+            "after 1,000 steps, 1.2e-6 of it from the products alone; the next row has a shorter memory"
+        },
+    ),
+    Case("adamax_short", jl.adamax, oracles.adamax, {"b2": 0.95}, float32={"b2": float(np.float32(0.95))}),
     Case("nadam", jl.nadam, oracles.nadam, like_torch=(torch.optim.NAdam, {})),
     Case("nadam_constant", jl.nadam, oracles.nadam, {"momentum_decay": np.inf}, like_optax=optax.nadam),
     Case("radam", jl.radam, oracles.radam, float32=ROUNDED_B2),  # rₜ holds ρ_∞ = 2/(1−β₂) − 1
