@@ -34,6 +34,9 @@ TreeEquation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, Any, P], tupl
 # What one call of `update` does: (g, slots, p, t, hyper, extra) -> (direction, slots), all whole trees.
 Apply: TypeAlias = Callable[..., tuple[PyTree, dict[str, PyTree]]]
 
+_SWAPPED = "an optimizer state came first; the order is update(updates, state, params)"
+_RESTORE = "restore a checkpoint onto jax.eval_shape(tx.init, params)"
+
 
 class EquationState(NamedTuple):
     """The state of every lifted equation.
@@ -112,12 +115,12 @@ def chain(name: str, *atoms: optax.GradientTransformation) -> optax.GradientTran
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, Any]:
         if isinstance(updates, tuple) and any(isinstance(part, EquationState) for part in updates):
-            raise TypeError(f"{name}: an optimizer state came first; the order is update(updates, state, params)")
+            raise TypeError(f"{name}: {_SWAPPED}")
         if not isinstance(state, tuple) or isinstance(state, EquationState) or len(state) != len(atoms):
             has = f"a {type(state).__name__}" + (f" of {len(state)}" if isinstance(state, tuple | list) else "")
             raise TypeError(
                 f"{name}: the state is {has}, expected the tuple of {len(atoms)} states made by this optimizer's init; "
-                "restore a checkpoint onto jax.eval_shape(tx.init, params)"
+                f"{_RESTORE}"
             )
         return inner.update(updates, state, params, **extra)
 
@@ -358,9 +361,9 @@ def _check_params(name: str, params: PyTree) -> None:
 
 def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
     if isinstance(updates, EquationState):
-        raise TypeError(f"{name}: an optimizer state came first; the order is update(updates, state, params)")
+        raise TypeError(f"{name}: {_SWAPPED}")
     if not isinstance(state, EquationState):
-        hint = "; restore a checkpoint onto jax.eval_shape(tx.init, params)" if isinstance(state, dict) else ""
+        hint = f"; {_RESTORE}" if isinstance(state, dict) else ""
         raise TypeError(
             f"{name}: the state is a {type(state).__name__}, expected the EquationState made by this transformation's "
             f"init{hint}"
