@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias
+from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
 
-__all__ = ["EquationState", "chain", "equation", "tree_equation"]
+__all__ = ["EquationState", "LeafCounts", "chain", "count_by_leaf", "equation", "tree_equation"]
 
 PyTree: TypeAlias = Any
 P = ParamSpec("P")
@@ -42,16 +42,28 @@ class EquationState(NamedTuple):
     """The state of every lifted equation.
 
     Attributes:
-        count: number of updates so far, int32 scalar; the equation sees t = count + 1.
+        count: number of updates so far, int32 scalar; the equation sees t = count + 1. Under `count_by_leaf`, `LeafCounts`.
         hyper: name → scalar array, the value in force of each numeric hyperparameter, at least float32. Where a number was
             given, what stands here is what the next update uses; a schedule or a `jax.Array` stays in force as given, so
             that a transformation made anew in each step, as by `optax.inject_hyperparams`, obeys its arguments.
         slots: name → tree shaped like the parameters.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # the field hides tuple.count
+    count: "jax.Array | LeafCounts"  # type: ignore[assignment]  # the field hides tuple.count
     hyper: dict[str, jax.Array]
     slots: dict[str, PyTree]
+
+
+class LeafCounts(NamedTuple):
+    """The count of an `EquationState` under `count_by_leaf`.
+
+    Attributes:
+        updates: number of updates so far, int32 scalar; schedules follow it.
+        leaves: tree shaped like the parameters: how many of those updates had a gradient for the leaf, int32 scalars.
+    """
+
+    updates: jax.Array
+    leaves: PyTree
 
 
 def equation(**slots: Initialiser) -> Callable[[Equation[P]], Factory[P]]:
@@ -127,6 +139,41 @@ def chain(name: str, *atoms: optax.GradientTransformation) -> optax.GradientTran
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
+def count_by_leaf(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Give each leaf a step number of its own, that of its gradients: one that is `None` is no step for its leaf.
+
+    PyTorch counts so: a parameter without a gradient keeps its step number, and with it its bias correction. Without this,
+    all leaves share the number of the tree's updates. Schedules follow the tree's updates in both.
+
+    Args:
+        tx: any transformation; those of its states that are an `EquationState` with slots change their `count`.
+
+    Returns:
+        The transformation, whose `init` counts by leaves, and whose `update`, given `params`, returns zeros for `None`, so
+        that `optax.apply_updates` takes them. Errors: TypeError from the update of a `tree_equation`.
+    """
+    tx = optax.with_extra_args_support(tx)
+
+    def by_leaf(state: Any) -> Any:
+        if not isinstance(state, EquationState) or not state.slots:
+            return state
+        leaves = jax.tree.map(lambda _: jnp.zeros((), jnp.int32), next(iter(state.slots.values())))
+        return state._replace(count=LeafCounts(jnp.zeros((), jnp.int32), leaves))
+
+    def init(params: PyTree) -> Any:
+        return jax.tree.map(by_leaf, tx.init(params), is_leaf=lambda state: isinstance(state, EquationState))
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, Any]:
+        updates, state = tx.update(updates, state, params, **extra)
+        if params is not None:
+            updates = jax.tree.map(
+                lambda u, p: jnp.zeros_like(p) if u is None and not _is_hole(p) else u, updates, params, is_leaf=_is_hole
+            )
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def _factory(
     function: Callable[..., Any],
     signature: Signature,
@@ -168,8 +215,9 @@ def _factory(
             # Every dtype is cast on the way in and out, so the user's strict promotion need not reach an equation's real
             # factors on complex arrays.
             with jax.named_scope(name), jax.numpy_dtype_promotion("standard"):
-                hyper |= signature.values(given, state.count)
-                count = optax.safe_increment(state.count)
+                updates_so_far = state.count.updates if isinstance(state.count, LeafCounts) else state.count
+                hyper |= signature.values(given, updates_so_far)
+                count = _incremented(name, state.count, updates)
                 directions, slots = apply(updates, state.slots, params, count, hyper, extra)
             return directions, EquationState(count, hyper, slots)
 
@@ -181,6 +229,27 @@ def _factory(
         shown, return_annotation=optax.GradientTransformationExtraArgs
     )
     return factory
+
+
+def _incremented(name: str, count: jax.Array | LeafCounts, updates: PyTree) -> jax.Array | LeafCounts:
+    if not isinstance(count, LeafCounts):
+        return optax.safe_increment(count)
+    treedef: Any
+    gs, treedef = jax.tree.flatten(updates, is_leaf=_is_hole)
+    olds = _flatten_up_to(name, treedef, updates, count.leaves, "the step counts")
+    news = [n if _is_hole(g) else optax.safe_increment(n) for g, n in zip(gs, olds, strict=True)]
+    return LeafCounts(optax.safe_increment(count.updates), treedef.unflatten(news))
+
+
+def _leaves(
+    name: str, updates: PyTree, params: PyTree | None, slots: Mapping[str, PyTree]
+) -> tuple[Any, list[Any], list[Any], dict[str, list[Any]]]:
+    """Return the tree of the updates, and their leaves, those of the parameters and those of the slots in its order."""
+    treedef: Any
+    gs, treedef = jax.tree.flatten(updates, is_leaf=_is_hole)
+    ps = [None] * len(gs) if params is None else _flatten_up_to(name, treedef, updates, params, "params")
+    olds = {slot: _flatten_up_to(name, treedef, updates, tree, f"slot {slot!r}") for slot, tree in slots.items()}
+    return treedef, gs, ps, olds
 
 
 def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
@@ -214,16 +283,16 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
         updates: PyTree,
         slots: dict[str, PyTree],
         params: PyTree | None,
-        count: jax.Array,
+        count: jax.Array | LeafCounts,
         hyper: dict[str, jax.Array],
         extra: Mapping[str, Any],
     ) -> tuple[PyTree, dict[str, PyTree]]:
-        equation_on = hoisted.with_scalars((count, hyper))
-        treedef: Any
-        gs, treedef = jax.tree.flatten(updates, is_leaf=_is_hole)
-        ps = [None] * len(gs) if params is None else _flatten_up_to(name, treedef, updates, params, "params")
-        olds = {slot: _flatten_up_to(name, treedef, updates, tree, f"slot {slot!r}") for slot, tree in slots.items()}
+        treedef, gs, ps, olds = _leaves(name, updates, params, slots)
         extras = _split_extra(name, treedef, updates, {key: extra[key] for key in signature.extra})
+        if isinstance(count, LeafCounts):
+            equation_on = [hoisted.with_scalars((t, hyper)) for t in treedef.flatten_up_to(count.leaves)]
+        else:
+            equation_on = [hoisted.with_scalars((count, hyper))] * len(gs)
         directions, news = [], {slot: list(leaves) for slot, leaves in olds.items()}
         for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
             if _is_hole(g):
@@ -233,12 +302,11 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             leaf = (_array(g), old, _array(p), {key: at(i) for key, at in extras.items()})
             try:
                 _check_leaf(*leaf[:3], params is not None)
-                direction, new = equation_on(leaf)
+                direction, new = equation_on[i](leaf)
             except Exception as error:
-                path = _path(tree_flatten_with_path(updates, is_leaf=_is_hole)[0][i][0])
-                if params is None and _reads_p(on_leaf, (count, hyper), leaf):
+                if params is None and _reads_p(on_leaf, (jnp.ones(()), hyper), leaf):
                     raise ValueError(f"{name} needs params: call update(updates, state, params)") from error
-                raise _located(error, f"{name}: at {path}") from error
+                _raise_located(error, f"{name}: at {_path_of(i, updates)}")
             directions.append(direction)
             for slot, x in new.items():
                 news[slot][i] = x
@@ -254,19 +322,19 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
         updates: PyTree,
         slots: dict[str, PyTree],
         params: PyTree | None,
-        count: jax.Array,
+        count: jax.Array | LeafCounts,
         hyper: dict[str, jax.Array],
         extra: Mapping[str, Any],
     ) -> tuple[PyTree, dict[str, PyTree]]:
         if params is None:
             raise ValueError(f"{name} needs params: call update(updates, state, params)")
+        if isinstance(count, LeafCounts):
+            raise TypeError(f"{name} needs all gradients in each step: count_by_leaf does not apply")
         value_fn = extra["value_fn"]
         if not callable(value_fn):
             raise TypeError(f"{name}: value_fn must be a function of the parameters, got {value_fn!r}")
-        gs, treedef = tree_flatten_with_path(updates, is_leaf=_is_hole)
-        ps = _flatten_up_to(name, treedef, updates, params, "params")
-        olds = {slot: _flatten_up_to(name, treedef, updates, tree, f"slot {slot!r}") for slot, tree in slots.items()}
-        for i, ((path, g), p) in enumerate(zip(gs, ps, strict=True)):
+        _, gs, ps, olds = _leaves(name, updates, params, slots)
+        for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
             try:
                 if isinstance(g, optax.MaskedNode) or (g is None and p is not None):
                     missing = "None" if g is None else "masked"
@@ -274,7 +342,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
                 if g is not None:
                     _check_leaf(_array(g), {slot: leaves[i] for slot, leaves in olds.items()}, _array(p), True)
             except Exception as error:
-                raise _located(error, f"{name}: at {_path(path)}") from error
+                _raise_located(error, f"{name}: at {_path_of(i, updates)}")
         if not jax.tree.leaves(updates):
             return updates, slots
         real = real_dtype(compute_dtype(*(_array(x).dtype for x in jax.tree.leaves((updates, params)))))
@@ -284,7 +352,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
             SimpleNamespace(**widen(slots)),
             widen(params),
             count.astype(real),
-            functools.partial(value_fn, **_accepted_by(value_fn, extra)),
+            functools.partial(value_fn, **accepted_by(value_fn, extra)),
             **{key: x.astype(real) for key, x in hyper.items()},
             **{key: extra[key] for key in signature.extra if key != "value_fn"},
         )
@@ -294,7 +362,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
     return apply
 
 
-def _accepted_by(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+def accepted_by(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the extra arguments that `function` has by name; all but the line searches' own for `**kwargs`."""
     parameters = inspect.signature(function).parameters.values()
     if any(q.kind is q.VAR_KEYWORD for q in parameters):
@@ -308,6 +376,10 @@ def _is_hole(x: Any) -> bool:
 
 def _path(path: Any) -> str:
     return repr(keystr(path, simple=True, separator="/")) if path else "the only leaf"
+
+
+def _path_of(i: int, updates: PyTree) -> str:
+    return _path(tree_flatten_with_path(updates, is_leaf=_is_hole)[0][i][0])
 
 
 def _widened(x: jax.Array, real: jnp.dtype) -> jax.Array:
@@ -330,12 +402,12 @@ def _array(x: Any) -> Any:
     return jnp.asarray(x) if isinstance(x, int | float | complex) else x
 
 
-def _located(error: Exception, where: str) -> Exception:
-    """Return an error of the same kind that says where; kinds that are not about values keep their own message."""
+def _raise_located(error: Exception, where: str) -> NoReturn:
+    """Raise an error of the same kind that says where; kinds that are not about values keep their own message."""
     if isinstance(error, TypeError | ValueError):
-        return (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}")
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}") from error
     error.add_note(where)
-    return error
+    raise error
 
 
 def _reads_p(on_leaf: Callable[..., Any], scalars: Any, leaf: tuple[Any, ...]) -> bool:

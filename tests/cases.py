@@ -26,6 +26,8 @@ class Case:
         like_optax, like_torch: peers of the same numbers, `learning_rate -> transformation` and `(class, arguments)`.
         float32: arguments for the oracle in the float32 law, with the reason beside the row.
         needs: what `update` must be given beside the gradients: "params", "value_fn".
+        min_ndim: how many axes a leaf must have; the laws' smaller leaves get leading axes of length 1.
+        mixes: whether coordinates are summed over a leaf, so that rounding is relative to the leaf's largest.
         skip: law -> why it does not apply.
     """
 
@@ -37,6 +39,8 @@ class Case:
     like_torch: tuple[Any, Mapping[str, Any]] | None = None
     float32: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    min_ndim: int = 0
+    mixes: bool = False
     skip: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def make(self, learning_rate: Any) -> optax.GradientTransformationExtraArgs:
@@ -55,6 +59,9 @@ class Case:
 # the float32 state holds.
 ROUNDED_B2 = {"b2": float(np.float32(0.999))}
 
+# float32(0.9) is 2.4e-8 off, which is 2.4e-7 of 1−β₁; LAMB's step is as long as θ, which sums the steps before it.
+ROUNDED_B1 = {"b1": float(np.float32(0.9))}
+
 WHOLE_TREE = {
     "leaves": "the Hessian couples the leaves",
     "holes": "the loss function needs every parameter",
@@ -62,6 +69,29 @@ WHOLE_TREE = {
     "oracle": "needs a Hessian: tests/test_newton.py",
     "float32": "needs a Hessian: tests/test_newton.py",
 }
+
+HAS_NO_SIGN = "a complex number has no sign, and the equation says so: optax.contrib.split_real_and_imaginary"
+
+AMPLIFIED = (
+    "five quintics multiply a rounding by up to 3.4445⁵: 3e-6 of one step after 1,000; tests/theory/test_matrix_methods.py"
+)
+FROM_A_SUM = {
+    "complex": HAS_NO_SIGN,
+    "float32": "θ is made anew from the sum z: the sum's rounding, 2e-6 of θ after 1,000 steps, is more of the small update",
+    "converges": "θ = −η z/√n holds to all that z has summed: as a schedule takes η to 0, it takes θ to 0",
+    "nonnegative": "z₀ = 0 belongs to θ₀ = 0: two steps from 10 do not stay above 0",
+}
+
+
+def adafactor_of_optax(learning_rate: float) -> optax.GradientTransformation:
+    """Its alias has β̂₂ in float32; its parts have not. There is no 1/√t, which is above η while t < 1/η²."""
+    return optax.chain(
+        optax.scale_by_factored_rms(min_dim_size_to_factor=1, decay_rate_fn=lambda count, _: 1 - (count + 1.0) ** -0.8),
+        optax.clip_by_block_rms(1.0),
+        optax.scale_by_param_block_rms(),
+        optax.scale(-learning_rate),
+    )
+
 
 CASES = [
     Case("sgd", jl.sgd, oracles.sgd, like_optax=optax.sgd, like_torch=(torch.optim.SGD, {})),
@@ -107,6 +137,13 @@ CASES = [
         like_optax=lambda lr: optax.adagrad(lr, initial_accumulator_value=0.1, eps=1e-7),
     ),
     Case(
+        "adagrad_decayed",
+        jl.adagrad,
+        oracles.adagrad,
+        {"learning_rate_decay": 1e-3},
+        like_torch=(torch.optim.Adagrad, {"eps": 1e-10, "lr_decay": 1e-3}),
+    ),
+    Case(
         "rmsprop",
         jl.rmsprop,
         oracles.rmsprop,
@@ -149,6 +186,7 @@ CASES = [
         {"eps": 0.0, "eps_root": 1e-4},
         like_optax=lambda lr: optax.adam(lr, eps=0.0, eps_root=1e-4),
     ),
+    Case("adam_hat", jl.adam, oracles.adam, {"eps": 0.0, "eps_hat": 1e-2}, float32=ROUNDED_B2),  # ε̂/√(1−β₂ᵗ)
     Case(
         "adam_uncorrected",
         jl.adam,
@@ -166,6 +204,7 @@ CASES = [
         needs=("params",),
     ),
     Case("amsgrad", jl.amsgrad, oracles.amsgrad, like_torch=(torch.optim.Adam, {"amsgrad": True})),
+    Case("amsgrad_hat", jl.amsgrad, oracles.amsgrad, {"eps": 0.0, "eps_hat": 1e-2}, float32=ROUNDED_B2),  # ε̂/√(1−β₂ᵗ)
     Case(
         "amsgrad_paper",
         jl.amsgrad,
@@ -183,6 +222,15 @@ CASES = [
         },
     ),
     Case("adamax_short", jl.adamax, oracles.adamax, {"b2": 0.95}, float32={"b2": float(np.float32(0.95))}),
+    Case(
+        "adamax_torch",
+        jl.adamax,
+        oracles.adamax,
+        {"b2": 0.95, "eps": 0.0, "eps_max": 1e-3},
+        like_optax=lambda lr: optax.adamax(lr, b2=0.95, eps=1e-3),
+        like_torch=(torch.optim.Adamax, {"betas": (0.9, 0.95), "eps": 1e-3}),
+        float32={"b2": float(np.float32(0.95))},
+    ),
     Case("nadam", jl.nadam, oracles.nadam, like_torch=(torch.optim.NAdam, {})),
     Case("nadam_constant", jl.nadam, oracles.nadam, {"momentum_decay": np.inf}, like_optax=optax.nadam),
     Case("radam", jl.radam, oracles.radam, float32=ROUNDED_B2),  # rₜ holds ρ_∞ = 2/(1−β₂) − 1
@@ -190,10 +238,17 @@ CASES = [
         "radam_peers",
         jl.radam,
         oracles.radam,
-        # At 0.999 Optax loses 2000·eps in ρₜ, as the formula is printed; at 0.99 a tenth of it. PyTorch has another ε:
-        # tests/oracles/test_oracles.py.
+        # At 0.999 Optax and PyTorch lose 2000·eps in ρₜ, as the formula is printed; at 0.99 a tenth of it.
         {"threshold": 5.0, "b2": 0.99},
         like_optax=lambda lr: optax.radam(lr, b2=0.99),
+        float32={"b2": float(np.float32(0.99))},
+    ),
+    Case(
+        "radam_torch",
+        jl.radam,
+        oracles.radam,
+        {"threshold": 5.0, "b2": 0.99, "eps": 0.0, "eps_hat": 1e-3},
+        like_torch=(torch.optim.RAdam, {"betas": (0.9, 0.99), "eps": 1e-3}),
         float32={"b2": float(np.float32(0.99))},
     ),
     Case("lion", jl.lion, oracles.lion, like_optax=lambda lr: optax.lion(lr, weight_decay=0.0), needs=("params",)),
@@ -203,6 +258,70 @@ CASES = [
         oracles.lion,
         {"weight_decay": 0.1},
         like_optax=lambda lr: optax.lion(lr, weight_decay=0.1),
+        needs=("params",),
+    ),
+    Case(
+        "rprop",
+        jl.rprop,
+        oracles.rprop,
+        like_torch=(torch.optim.Rprop, {}),
+        float32={"eta_plus": float(np.float32(1.2))},  # a step size is a power of it
+        skip={"complex": HAS_NO_SIGN, "set_rate": "the rate is the first step size, and init's"},
+    ),
+    Case(
+        "asgd",
+        jl.asgd,
+        oracles.asgd,
+        {"start": 3.0},
+        like_torch=(torch.optim.ASGD, {"t0": 3.0}),
+        needs=("params",),
+        skip={"set_rate": "a rate acts one step late, as in PyTorch, and that of the first step is init's"},
+    ),
+    Case(
+        "adafactor",
+        jl.adafactor,
+        oracles.adafactor,
+        like_optax=adafactor_of_optax,
+        needs=("params",),
+    ),
+    Case(
+        "adafactor_floor",
+        jl.adafactor,
+        oracles.adafactor,
+        {"eps": 0.0, "eps_floor": 1e-3},
+        like_torch=(torch.optim.Adafactor, {"eps": (1e-3, 1e-3)}),
+        needs=("params",),
+    ),
+    Case("muon", jl.muon, oracles.muon, needs=("params",), min_ndim=2, mixes=True, skip={"float32": AMPLIFIED}),
+    Case(
+        "muon_plain",
+        jl.muon,
+        oracles.muon,
+        # Optax has its ε beside the average of gradients, not their sum: one so small is the same there.
+        {"nesterov": False, "eps": 1e-30, "adjust": "match_rms"},
+        like_optax=lambda lr: optax.contrib.muon(lr, nesterov=False, eps=1e-30, consistent_rms=0.2),
+        needs=("params",),
+        min_ndim=2,
+        mixes=True,
+        skip={"float32": AMPLIFIED},
+    ),
+    Case("ftrl", jl.ftrl, oracles.ftrl, needs=("params",), skip=FROM_A_SUM),
+    Case(
+        "ftrl_sparse",
+        jl.ftrl,
+        oracles.ftrl,
+        {"power": 0.6, "initial_accumulator": 1.0, "l1": 0.5, "l2": 0.1, "l2_shrinkage": 0.05, "beta": 1.0},
+        needs=("params",),
+        skip=FROM_A_SUM,
+    ),
+    Case("lamb", jl.lamb, oracles.lamb, like_optax=optax.lamb, float32=ROUNDED_B1, needs=("params",)),
+    Case(
+        "lamb_decayed",
+        jl.lamb,
+        oracles.lamb,
+        {"weight_decay": 0.1},
+        like_optax=lambda lr: optax.lamb(lr, weight_decay=0.1),
+        float32=ROUNDED_B1,
         needs=("params",),
     ),
     Case("newton", jl.newton, oracles.newton, {"damping": 0.5}, needs=("params", "value_fn"), skip=WHOLE_TREE),

@@ -94,7 +94,7 @@ def test_extra_argument_that_is_a_function_is_refused():
         (lambda: jl.adam(1e-3, eps=-1e-8), ValueError, "scale_by_adam: eps must lie in [0, inf)"),
         (lambda: jl.adamw(1e-3, weight_decay=-1.0), ValueError, "add_decayed_weights: weight_decay must lie in [0, inf)"),
         (lambda: jl.momentum(0.1, decay=-0.9), ValueError, "scale_by_momentum: decay must lie in [0, 1), got -0.9"),
-        (lambda: jl.momentum(0.1, dampening=1.5), ValueError, "scale_by_momentum: dampening must lie in [0, 1)"),
+        (lambda: jl.momentum(0.1, dampening=1.5), ValueError, "scale_by_momentum: dampening must lie in [0, 1]"),
         (lambda: jl.nesterov(0.1, decay=1.0), ValueError, "scale_by_nesterov: decay must lie in [0, 1)"),
         (lambda: jl.nesterov_exact(0.1, decay=1.0), ValueError, "scale_by_nesterov_exact: decay must lie in [0, 1)"),
         (lambda: jl.rmsprop(0.1, momentum=1.0), ValueError, "scale_by_momentum: decay must lie in [0, 1)"),
@@ -168,7 +168,14 @@ def test_get_and_set_by_name():
 def test_help_shows_the_hyperparameters():
     import inspect
 
-    assert list(inspect.signature(jl.scale_by_adam).parameters) == ["b1", "b2", "eps", "eps_root", "bias_correction"]
+    assert list(inspect.signature(jl.scale_by_adam).parameters) == [
+        "b1",
+        "b2",
+        "eps",
+        "eps_root",
+        "eps_hat",
+        "bias_correction",
+    ]
     assert list(inspect.signature(jl.scale_by_newton).parameters) == ["damping"]
 
 
@@ -443,6 +450,64 @@ def test_transformations_of_one_equation_share_what_was_traced():
         tx = scale_by_counting(b=b)
         tx.update(PARAMS["scale"], tx.init(PARAMS["scale"]))
     assert traced == [()]
+
+
+def missing_in_turn(steps):
+    """Gradients of PARAMS of which the bias's is missing in every second step, the first among them."""
+    for i in range(steps):
+        gradient = jax.tree.map(lambda g, i=i: g * (1 + i), GRADIENTS)
+        yield gradient if i % 2 else {**gradient, "dense": {**gradient["dense"], "bias": None}}
+
+
+def test_count_by_leaf_gives_a_leaf_the_steps_of_its_own_gradients():
+    tx, alone = jl.count_by_leaf(jl.adam(0.1)), jl.adam(0.1)
+    params, state = PARAMS, tx.init(PARAMS)
+    bias, bias_state = PARAMS["dense"]["bias"], alone.init(PARAMS["dense"]["bias"])
+    for gradient in missing_in_turn(6):
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)  # a missing gradient became an update of zeros
+        if gradient["dense"]["bias"] is not None:
+            update, bias_state = alone.update(gradient["dense"]["bias"], bias_state, bias)
+            bias = optax.apply_updates(bias, update)
+    np.testing.assert_array_equal(params["dense"]["bias"], bias)
+    counts = state[0].count
+    assert int(counts.updates) == 6
+    assert jax.tree.map(int, counts.leaves["dense"]) == {"kernel": 6, "bias": 3}
+    assert int(state[1].count) == 6  # no slots: nothing of its own to count
+
+
+def test_schedules_follow_the_updates_of_the_tree_also_under_count_by_leaf():
+    decay = optax.linear_schedule(0.0, 0.9, 10)
+    tx = jl.count_by_leaf(jl.scale_by_momentum(decay=decay))
+    state = tx.init(PARAMS)
+    for step, gradient in enumerate(missing_in_turn(4)):
+        _, state = tx.update(gradient, state)
+        assert float(state.hyper["decay"]) == pytest.approx(0.09 * step)
+
+
+def test_count_by_leaf_changes_no_number_where_no_gradient_is_missing():
+    for make in (jl.adam, jl.nadam, jl.adafactor, jl.rprop):
+        plain, counted = make(0.1), jl.count_by_leaf(make(0.1))
+        states = plain.init(PARAMS), counted.init(PARAMS)
+        for _ in range(3):
+            ours, state = jax.jit(counted.update)(GRADIENTS, states[1], PARAMS)
+            theirs, other = jax.jit(plain.update)(GRADIENTS, states[0], PARAMS)
+            states = other, state
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-7), ours, theirs)
+
+
+def test_count_by_leaf_without_params_passes_a_missing_gradient_on():
+    tx = jl.count_by_leaf(jl.scale_by_adam())
+    updates, _ = tx.update({"a": None, "b": jnp.ones(2)}, tx.init({"a": jnp.ones(2), "b": jnp.ones(2)}))
+    assert updates["a"] is None
+
+
+def test_count_by_leaf_is_refused_by_methods_that_need_every_gradient():
+    tx = jl.count_by_leaf(jl.nesterov_exact(0.1))
+    state = tx.init(PARAMS)
+    refused(
+        TypeError, "scale_by_nesterov_exact needs all gradients", tx.update, GRADIENTS, state, PARAMS, value_fn=lambda p: 0.0
+    )
 
 
 def test_a_missing_gradient_may_stand_for_a_whole_branch():

@@ -9,7 +9,7 @@ from jaxopt_lec.hyperparameters import NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.adam import scale_by_adam
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 
-__all__ = ["adamw", "add_decayed_weights"]
+__all__ = ["adamw", "add_decayed_weights", "decay_weights"]
 
 
 @equation()
@@ -25,6 +25,21 @@ def add_decayed_weights(g: Any, s: Any, p: Any, t: Any, *, weight_decay: NonNega
     Slots: none. Errors: ValueError without `params`. Equals `optax.add_decayed_weights`; here λ is in the state.
     """
     return g + weight_decay * p, {}
+
+
+@equation()
+def decay_weights(
+    g: Any, s: Any, p: Any, t: Any, *, learning_rate: NonNegative = 1.0, weight_decay: NonNegative = 0.0
+) -> tuple[Any, dict[str, Any]]:
+    """Add the decay itself: u = g − η λ θ, for methods whose step holds its learning rate already.
+
+    Args:
+        learning_rate: η in [0, ∞).
+        weight_decay: λ in [0, ∞).
+
+    Slots: none. Errors: ValueError without `params`.
+    """
+    return g - learning_rate * weight_decay * p, {}
 
 
 def adamw(

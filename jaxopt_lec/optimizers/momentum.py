@@ -1,27 +1,29 @@
 """Momentum, Polyak's heavy ball: v ← γ v + η g; θ ← θ − v."""
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import jax.numpy as jnp
 import optax
 
 from jaxopt_lec.equation import chain, equation
-from jaxopt_lec.hyperparameters import Decay, ScalarOrSchedule
+from jaxopt_lec.hyperparameters import Decay, Hyper, Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.slots import zeros
 
 __all__ = ["momentum", "scale_by_momentum"]
 
+Dampening: TypeAlias = Annotated[Hyper, Range(0, 1, closed="both")]
+
 
 @equation(v=zeros)
 def scale_by_momentum(
-    g: Any, s: Any, p: Any, t: Any, *, decay: Decay = 0.9, dampening: Decay = 0.0
+    g: Any, s: Any, p: Any, t: Any, *, decay: Decay = 0.9, dampening: Dampening = 0.0
 ) -> tuple[Any, dict[str, Any]]:
     """Accumulate a velocity: v ← γ v + (1−τ) g, u = v; the first step is not dampened, v₁ = g.
 
     Args:
         decay: γ in [0, 1).
-        dampening: τ in [0, 1), with PyTorch's meaning.
+        dampening: τ in [0, 1], with PyTorch's meaning.
 
     Slots: v, zeros like the parameter. Equals `optax.trace(decay)` where τ = 0.
     """
@@ -44,7 +46,7 @@ def momentum(
     Args:
         learning_rate: η in [0, ∞).
         decay: γ in [0, 1), the lecture's 0.9.
-        dampening: τ in [0, 1), v ← γ v + (1−τ) g from the second step on, as in PyTorch.
+        dampening: τ in [0, 1], v ← γ v + (1−τ) g from the second step on, as in PyTorch.
         learning_rate_inside: whether η stands inside the velocity.
 
     Slots: v, zeros like the parameter, of the dimension of θ where η is inside, else of g. Equals Keras

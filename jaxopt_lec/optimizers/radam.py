@@ -42,9 +42,10 @@ def scale_by_radam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    eps_hat: NonNegative = 0.0,
     threshold: Annotated[Hyper, Range(4, math.inf)] = 4.0,
 ) -> tuple[Any, dict[str, Any]]:
-    """Rectify Adam's direction: u = rₜ m̂ / (√(v̂ + ε_root) + ε) where ρₜ > threshold, else u = m̂.
+    """Rectify Adam's direction: u = rₜ m̂ / (√(v̂ + ε_root) + ε + ε̂/√(1−β₂ᵗ)) where ρₜ > threshold, else m̂.
 
     Arguments, slots, rₜ and reference as in `radam`. Equals `optax.scale_by_radam`, whose threshold is 5.
     """
@@ -54,7 +55,8 @@ def scale_by_radam(
     rho_inf, rho = (1 + b2) / (1 - b2), averaged_steps(b2, t)
     # The maximum keeps the branch that is not taken real.
     r2 = (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)
-    rectified = sqrt(jnp.maximum(r2, 0)) * m_hat / (sqrt(debias(v, b2, t) + eps_root) + eps)
+    c2 = one_minus_power(b2, t)
+    rectified = sqrt(jnp.maximum(r2, 0)) * m_hat / (sqrt(v / c2 + eps_root) + eps + eps_hat / sqrt(c2))
     return jnp.where(rho > threshold, rectified, m_hat), {"m": m, "v": v}
 
 
@@ -65,6 +67,7 @@ def radam(
     eps: ScalarOrSchedule = 1e-8,
     eps_root: ScalarOrSchedule = 0.0,
     *,
+    eps_hat: ScalarOrSchedule = 0.0,
     threshold: ScalarOrSchedule = 4.0,
 ) -> optax.GradientTransformationExtraArgs:
     """RAdam: θ ← θ − η rₜ m̂ / (√(v̂ + ε_root) + ε) if ρₜ > threshold, else θ ← θ − η m̂; m̂ and v̂ as in `adam`.
@@ -72,16 +75,16 @@ def radam(
     ρ_∞ = 2/(1−β₂) − 1,  ρₜ = ρ_∞ − 2tβ₂ᵗ/(1−β₂ᵗ),  rₜ² = (ρₜ−4)(ρₜ−2)ρ_∞ / ((ρ_∞−4)(ρ_∞−2)ρₜ).
 
     Args:
-        learning_rate, b1, b2, eps, eps_root: as in `adam`.
+        learning_rate, b1, b2, eps, eps_root, eps_hat: as in `adam`.
         threshold: in [4, ∞): the variance of the step is finite above 4, the paper's value; PyTorch and Optax have 5.
 
-    Slots: m like the parameter; v real, of its shape. Equals `optax.radam` with `threshold=5.0` (there ρₜ ≥ 5); so does
-    `torch.optim.RAdam`, but for its ε on the uncorrected root, √v + ε.
+    Slots: m like the parameter; v real, of its shape. Equals `optax.radam` with `threshold=5.0` (there ρₜ ≥ 5);
+    for real parameters, with `threshold=5.0, eps=0.0, eps_hat=1e-8`, `torch.optim.RAdam`.
 
     Reference: L. Liu et al., On the variance of the adaptive learning rate and beyond, ICLR 2020.
     """
     return chain(
         "radam",
-        scale_by_radam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, threshold=threshold),
+        scale_by_radam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, eps_hat=eps_hat, threshold=threshold),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

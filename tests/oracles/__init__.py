@@ -9,29 +9,41 @@ complex theta |g|² stands for g², accumulators are real, and ``gradient`` retu
 """
 
 from .adadelta import adadelta
+from .adafactor import adafactor
 from .adagrad import adagrad
 from .adam import adam
 from .adamax import adamax
 from .adamw import adamw
 from .amsgrad import amsgrad
+from .asgd import asgd, asgd_average
+from .ftrl import ftrl
+from .lamb import lamb
 from .lion import lion
 from .momentum import momentum
+from .muon import muon
 from .nadam import nadam
 from .nesterov import nesterov, nesterov_look_ahead
 from .newton import newton, newton_cg
 from .radam import radam
 from .rmsprop import rmsprop
+from .rprop import rprop
 from .sgd import sgd
 
 __all__ = [
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
     "adamw",
     "amsgrad",
+    "asgd",
+    "asgd_average",
+    "ftrl",
+    "lamb",
     "lion",
     "momentum",
+    "muon",
     "nadam",
     "nesterov",
     "nesterov_look_ahead",
@@ -39,5 +51,6 @@ __all__ = [
     "newton_cg",
     "radam",
     "rmsprop",
+    "rprop",
     "sgd",
 ]

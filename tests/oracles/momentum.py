@@ -8,7 +8,7 @@ from ._start import at, exact
 def momentum(theta, gradient, steps, learning_rate, *, decay=0.9, dampening=0.0, learning_rate_inside=True):
     """Inside: v ← γ v + (1−τ) η g ; θ ← θ − v.  Outside: v ← γ v + (1−τ) g ; θ ← θ − η v.
 
-    The dampening τ leaves the first step alone, v₁ = g, as in PyTorch.
+    The dampening τ in [0, 1] leaves the first step alone, v₁ = g, as in PyTorch.
     """
     theta = exact(theta)
     v = np.zeros_like(theta)

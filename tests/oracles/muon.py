@@ -1,0 +1,61 @@
+"""Muon (Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks").
+
+``adjust="match_rms"``: Liu et al., 2025, "Muon is scalable for LLM training", arXiv:2502.16982, section 2.2.
+"""
+
+import numpy as np
+
+from ._start import at, exact
+
+
+def muon(
+    theta,
+    gradient,
+    updates,
+    learning_rate,
+    *,
+    decay=0.95,
+    nesterov=True,
+    weight_decay=0.0,
+    eps=1e-7,
+    eps_floor=0.0,
+    coefficients=(3.4445, -4.7750, 2.0315),
+    steps=5,
+    adjust="original",
+    rms_rate=0.2,
+    output_axis=-1,
+):
+    """v ← μ v + g ; x = g + μ v, or v ; X = x / (max(‖x‖, eps_floor) + eps), ‖·‖ Frobenius's.
+
+    ``steps`` times X ← (a I + b A + c A²) X, A = X Xᴴ ; θ ← θ − η (factor X + λ θ).  factor = √max(1, n_out/n_in)
+    ("original"), rms_rate √max(n_out, n_in) ("match_rms"), 1 ("none"). Only for matrices. ``updates`` is what the other
+    oracles call steps.
+    """
+    theta = exact(theta)
+    n_out, n_in = theta.shape[output_axis], theta.size // theta.shape[output_axis]
+    factor = {
+        "original": np.sqrt(max(1.0, n_out / n_in)),
+        "match_rms": rms_rate * np.sqrt(max(n_out, n_in)),
+        "none": 1.0,
+    }[adjust]
+    v = np.zeros_like(theta)
+    path = [theta]
+    for t in range(1, updates + 1):
+        g = gradient(theta, t)
+        v = decay * v + g
+        x = g + decay * v if nesterov else v
+        X = newton_schulz(x / (max(np.linalg.norm(x), eps_floor) + eps), coefficients, steps)
+        theta = theta - at(learning_rate, t) * (factor * X + weight_decay * theta)
+        path.append(theta)
+    return np.stack(path)
+
+
+def newton_schulz(X, coefficients, steps):
+    """Apply σ ↦ a σ + b σ³ + c σ⁵ to the singular values, ``steps`` times."""
+    a, b, c = coefficients
+    if X.shape[0] > X.shape[1]:  # the same polynomial either way; the Gram matrix is smaller on this side
+        return newton_schulz(X.T, coefficients, steps).T
+    for _ in range(steps):
+        A = X @ X.T.conj()
+        X = (a * np.eye(len(X)) + b * A + c * A @ A) @ X
+    return X
