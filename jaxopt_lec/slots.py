@@ -10,7 +10,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Initialiser", "full_real", "one", "scalar_real", "zeros", "zeros_real"]
+__all__ = ["Initialiser", "full_real", "one", "zeros", "zeros_real"]
 
 Initialiser: TypeAlias = Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
 
@@ -46,15 +46,6 @@ def full_real(name: str) -> Initialiser:
         return jnp.array(jnp.full_like(p, hyper[name], dtype=real_dtype(compute_dtype(p.dtype))), copy=True)
 
     return full
-
-
-def scalar_real(name: str) -> Initialiser:
-    """Return the initialiser that makes the hyperparameter called `name` a scalar."""
-
-    def scalar(p: jax.Array, hyper: Mapping[str, jax.Array]) -> jax.Array:
-        return jnp.array(hyper[name], dtype=real_dtype(compute_dtype(p.dtype)), copy=True)
-
-    return scalar
 
 
 def one(p: jax.Array, hyper: Mapping[str, jax.Array]) -> jax.Array:

@@ -7,12 +7,12 @@ import optax
 
 from jaxopt_lec.equation import equation
 from jaxopt_lec.hyperparameters import NonNegative, ScalarOrSchedule
-from jaxopt_lec.slots import scalar_real, zeros
+from jaxopt_lec.slots import one, zeros
 
 __all__ = ["asgd", "scale_by_asgd"]
 
 
-@equation(average=zeros, eta=scalar_real("learning_rate"))
+@equation(average=zeros, eta=one)
 def scale_by_asgd(
     g: Any,
     s: Any,
@@ -28,7 +28,7 @@ def scale_by_asgd(
 
     Arguments, slots and reference as in `asgd`.
     """
-    u = -s.eta * (g + decay * p)
+    u = -jnp.where(t == 1, learning_rate, s.eta) * (g + decay * p)
     average = s.average + (p + u - s.average) / jnp.maximum(1, t - 1 - start)
     eta = learning_rate / (1 + decay * learning_rate * t) ** power
     return u, {"average": average, "eta": eta}

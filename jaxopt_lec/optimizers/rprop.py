@@ -8,12 +8,12 @@ import optax
 
 from jaxopt_lec.equation import equation
 from jaxopt_lec.hyperparameters import Hyper, NonNegative, Range, ScalarOrSchedule
-from jaxopt_lec.slots import full_real, zeros
+from jaxopt_lec.slots import zeros
 
 __all__ = ["rprop", "scale_by_rprop"]
 
 
-@equation(g_prev=zeros, step_size=full_real("learning_rate"))
+@equation(g_prev=zeros, step_size=zeros)
 def scale_by_rprop(
     g: Any,
     s: Any,
@@ -34,7 +34,8 @@ def scale_by_rprop(
         raise TypeError("a complex gradient has no sign; wrap the optimizer in optax.contrib.split_real_and_imaginary")
     same = jnp.sign(g) * jnp.sign(s.g_prev)  # the product of small gradients would be 0 in float32
     kept, turned = same > 0, same < 0
-    step_size = jnp.clip(s.step_size * jnp.where(kept, eta_plus, jnp.where(turned, eta_minus, 1)), step_min, step_max)
+    step_size = jnp.where(t == 1, learning_rate, s.step_size)
+    step_size = jnp.clip(step_size * jnp.where(kept, eta_plus, jnp.where(turned, eta_minus, 1)), step_min, step_max)
     g = jnp.where(turned, 0, g)
     return -jnp.sign(g) * step_size, {"g_prev": g, "step_size": step_size}
 
@@ -52,7 +53,7 @@ def rprop(
     Only signs enter, so it is for the full gradient: with mini-batches signs turn by chance and the steps die out.
 
     Args:
-        learning_rate: s₀ in [0, ∞); used once, by `init`.
+        learning_rate: s₀ in [0, ∞); used at the first step only.
         eta_minus: η⁻ in (0, 1).
         eta_plus: η⁺ in (1, ∞).
         step_min, step_max: the interval of s, in [0, ∞).

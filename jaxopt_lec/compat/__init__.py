@@ -1,0 +1,1 @@
+"""The same methods under the names, arguments and conventions of other frameworks."""

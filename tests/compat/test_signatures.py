@@ -1,0 +1,77 @@
+"""The constructors have the frameworks' own signatures, and arguments that choose an implementation change nothing."""
+
+import importlib
+import inspect
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from record import OPTIMIZERS
+
+from jaxopt_lec.compat import keras as ours_keras
+from jaxopt_lec.compat import torch as ours_torch
+
+IMPLEMENTATION = {"foreach": True, "fused": True, "capturable": True, "differentiable": True}
+
+
+def parameters(function):
+    """Name, kind and default of each argument; annotations are each side's own."""
+    return [(q.name, q.kind, q.default) for q in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS["torch"])
+def test_signature_is_pytorchs(name):
+    torch = importlib.import_module("torch")
+    (_, kind, _), *rest = parameters(getattr(torch.optim, name))
+    ours = parameters(getattr(ours_torch, name))
+    if name == "Muon":  # has arguments of its own behind PyTorch's
+        assert all(kind is inspect.Parameter.KEYWORD_ONLY for _, kind, _ in ours[len(rest) + 1 :])
+        ours = ours[: len(rest) + 1]
+    assert ours == [("params", kind, None), *rest]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS["keras"])
+def test_signature_is_keras(name, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = importlib.import_module("keras")
+    *theirs, (_, kind, _) = parameters(getattr(keras.optimizers, name))
+    assert kind is inspect.Parameter.VAR_KEYWORD
+    *own, (_, options, _) = parameters(getattr(ours_keras, name))
+    assert options is inspect.Parameter.VAR_KEYWORD
+    # The optimizer's own arguments, at their places, and what all share, by keyword.
+    by_position = [q[0] for q in own if q[1] is not inspect.Parameter.KEYWORD_ONLY]
+    assert by_position == [q[0] for q in theirs][: len(by_position)]
+    shared = {
+        q.name: q.default for q in inspect.signature(ours_keras._optimizer).parameters.values() if q.kind is q.KEYWORD_ONLY
+    }
+    assert set(shared) == ours_keras.KerasOptions.__annotations__.keys() | ours_keras.SharedOptions.__annotations__.keys()
+    ours = {**shared, **{key: default for key, _, default in own}}
+    assert ours.pop("exclude_from_weight_decay") == ()
+    assert ours == {key: default for key, _, default in theirs}
+
+
+def steps(tx):
+    """Parameters after three steps."""
+    params = {"w": jnp.arange(6.0).reshape(2, 3) - 2}
+    state = tx.init(params)
+    for k in range(3):
+        gradient = {"w": jnp.sin(params["w"] + k)}
+        updates, state = tx.update(gradient, state, params, value_fn=lambda p, k=k: -jnp.sum(jnp.cos(p["w"] + k)))
+        params = optax.apply_updates(params, updates)
+    return np.asarray(params["w"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS["torch"])
+def test_choosing_an_implementation_changes_nothing(name):
+    make = getattr(ours_torch, name)
+    known = inspect.signature(make).parameters
+    plain = steps(make())
+    rate = known["lr"].default
+    for given in [{key: value} for key, value in IMPLEMENTATION.items() if key in known] + [{"lr": np.float64(rate)}]:
+        np.testing.assert_array_equal(steps(make(**given)), plain, err_msg=str(given))
+    np.testing.assert_allclose(steps(make(lr=jnp.asarray(rate, jnp.float32))), plain, rtol=1e-6)  # a tensor in PyTorch
+
+
+def test_the_name_changes_nothing_in_keras():
+    np.testing.assert_array_equal(steps(ours_keras.Adam(name="Adam the first")), steps(ours_keras.Adam()))
