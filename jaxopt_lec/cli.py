@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jaxopt_lec.lab import report
+from jaxopt_lec.lab import report, surface_report
 from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Comparison, Study
 from jaxopt_lec.lab.contestants import DEFAULT, KNOWN, find_contestants
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.paths import Descent
+from jaxopt_lec.lab.surfaces import SURFACES, find_surface
 from jaxopt_lec.lab.workloads import WORKLOADS, Activation, Initializer, Remedies, load_workload
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -77,7 +80,7 @@ def compare(
     remedies = Remedies(activation, initializer, batch_norm, dropout, l2)
     try:
         report.check_folder(out)
-        budget = Budget(parse_rates(learning_rates), steps, seeds)
+        budget = Budget(parse_numbers("--learning-rates", learning_rates), steps, seeds)
         contestants = find_contestants([*split(optimizers), *(optimizer or [])])
         study = Study(load_workload(workload, remedies, data), contestants, budget)
     except InputError as error:
@@ -99,24 +102,95 @@ def compare(
         messages.print(f"wrote {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
+@app.command()
+def surface(
+    name: Annotated[str, typer.Option("--surface", metavar="NAME", help=f"One of: {', '.join(SURFACES)}.")] = "ravine",
+    optimizers: Annotated[
+        str, typer.Option(metavar="NAMES", help=f"Separated by commas, from: {', '.join(KNOWN)}.")
+    ] = ",".join(surface_report.DEFAULT),
+    optimizer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE:FACTORY", help="Your own optimizer joins, as in compare. Repeatable."),
+    ] = None,
+    learning_rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="One for all optimizers or one each; default: for each the best of 0.0001 to 10, in half decades.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="Where the paths begin; every surface has a default.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of every path.")] = Descent.steps,
+    animation: Annotated[bool, typer.Option("--animation", help="Write surface.gif too, in which the paths grow.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Write surface.html too, an interactive page.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the pictures go.")] = Path("surface"),
+) -> None:
+    """Draw the paths that optimizers take over a loss surface.
+
+    Writes surface.png, and surface.gif and surface.html if asked for.
+    """
+    messages = Console(stderr=True)
+    sys.path.append(str(Path.cwd()))  # where a user's own optimizer lies
+    use_all_cores()
+    try:
+        report.check_folder(out)
+        contestants = find_contestants([*split(optimizers), *(optimizer or [])])
+        if page:
+            surface_report.check_page([contestant.name for contestant in contestants])
+        rates = None if learning_rates is None else parse_numbers("--learning-rates", learning_rates)
+        place = None if start is None else parse_numbers("--start", start)
+        descent = Descent(find_surface(name), contestants, rates, place, steps)
+    except InputError as error:
+        messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from error
+    with surface_progress(messages) as progress:
+        tracks, files = surface_report.surface_files(descent, animation=animation, page=page, progress=progress)
+    Console().print(surface_report.table(descent, tracks))
+    write_files(files, out, messages)
+
+
+@app.command()
+def gallery(
+    scenes: Annotated[str, typer.Option(metavar="NAMES", help="Which, separated by commas.")] = ",".join(
+        surface_report.FIGURES
+    ),
+    animation: Annotated[bool, typer.Option("--animation", help="A GIF for each scene too.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the pictures go.")] = Path("gallery"),
+) -> None:
+    """Draw the scenes that show what momentum, Nesterov's look-ahead and adaptive steps do, a picture for each claim."""
+    messages = Console(stderr=True)
+    use_all_cores()
+    try:
+        report.check_folder(out)
+        surface_report.check_scenes(split(scenes))
+    except InputError as error:
+        messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from error
+    with surface_progress(messages) as progress:
+        files = surface_report.gallery_files(split(scenes), animation=animation, progress=progress)
+    write_files(files, out, messages)
+
+
 def split(text: str) -> list[str]:
     """Split at commas; nothing at all is an empty list."""
     return [part.strip() for part in text.split(",")] if text.strip() else []
 
 
-def parse_rates(text: str) -> tuple[float, ...]:
-    """Read the learning rates.
+def parse_numbers(option: str, text: str) -> tuple[float, ...]:
+    """Read the numbers that an option was given.
 
     Raises:
         InputError: one is not a number.
     """
-    rates = []
+    numbers = []
     for part in split(text):
         try:
-            rates.append(float(part))
+            numbers.append(float(part))
         except ValueError as error:
-            raise InputError(f"--learning-rates: {part!r} is not a number") from error
-    return tuple(rates)
+            raise InputError(f"{option}: {part!r} is not a number") from error
+    return tuple(numbers)
 
 
 def use_all_cores() -> None:
@@ -143,3 +217,20 @@ def run_with_bar(study: Study, console: Console) -> Comparison:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=study.lanes)
         return study.run(lambda status, lanes: bar.update(task, description=status, advance=lanes))
+
+
+@contextlib.contextmanager
+def surface_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a live progress bar; without a terminal there is none."""
+    columns = (TextColumn("{task.description:<30}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda status, done, of: bar.update(task, description=status, completed=done, total=of)
+
+
+def write_files(files: Mapping[str, bytes], folder: Path, console: Console) -> None:
+    """Write files into a folder, which is made if need be, and say so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write_whole(folder, files)
+    for file in files:
+        console.print(f"wrote {escape(str(folder / file))}", soft_wrap=True, highlight=False)
