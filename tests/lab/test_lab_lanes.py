@@ -263,7 +263,12 @@ def test_ctrl_c_stops_the_program_after_the_group_it_is_at() -> None:
         if len(done) == 3:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        program(lanes, shared, interrupt)
+    # A shell starts its background jobs with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            program(lanes, shared, interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert 3 <= len(done) < 200
     assert len(program(lanes_of([(0.1, 0)]), shared).loss) == 1  # and it can be used again
