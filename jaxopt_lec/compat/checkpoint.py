@@ -1,0 +1,830 @@
+"""Runs that begin in PyTorch and go on in JAX, or the other way: `optimizer.state_dict()` to and from our states.
+
+`from_torch` makes the transformation of `jaxopt_lec.compat.torch` and its state from what `optimizer.state_dict()` returns,
+`to_torch` makes from both what `optimizer.load_state_dict` takes; `save` and `load` keep it in a safetensors file. The
+parameters themselves are the model's `state_dict`, and go over as arrays, transposed by the same layouts.
+"""
+
+import dataclasses
+import functools
+import inspect
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import GetAttrKey, keystr, tree_flatten_with_path, tree_map_with_path
+
+from jaxopt_lec.compat import torch as constructors
+from jaxopt_lec.compat.lbfgs import LBFGSState
+from jaxopt_lec.compat.torch import TorchOptimizer, _is_off, _labels
+from jaxopt_lec.equation import _RESTORE, EquationState, LeafCounts, _array
+from jaxopt_lec.equation import count_by_leaf as counting_by_leaf
+from jaxopt_lec.hyperparameters import _value_at, as_scalar
+
+__all__ = ["CONV1D", "CONV2D", "CONV3D", "LINEAR", "from_torch", "load", "save", "to_torch"]
+
+PyTree: TypeAlias = Any
+Layout: TypeAlias = tuple[int, ...]
+Order: TypeAlias = Sequence[str | tuple[str, Sequence[int]]] | None
+StateDict: TypeAlias = Mapping[str, Any]
+
+# Axes of PyTorch's array in the order in which Flax has them: (out, in, ...) becomes (..., in, out).
+LINEAR: Layout = (1, 0)
+CONV1D: Layout = (2, 1, 0)
+CONV2D: Layout = (2, 3, 1, 0)
+CONV3D: Layout = (2, 3, 4, 1, 0)
+
+# PyTorch's names for our slots.
+_ADAM = {"exp_avg": "m", "exp_avg_sq": "v"}
+_SLOTS: dict[str, dict[str, str]] = {
+    "SGD": {"momentum_buffer": "v"},
+    "Adagrad": {"sum": "G"},
+    "RMSprop": {"square_avg": "G", "momentum_buffer": "v", "grad_avg": "m"},
+    "Adadelta": {"square_avg": "G", "acc_delta": "S"},
+    "Adam": {**_ADAM, "max_exp_avg_sq": "v_max"},
+    "AdamW": {**_ADAM, "max_exp_avg_sq": "v_max"},
+    "NAdam": {"mu_product": "mu_product", **_ADAM},
+    "RAdam": _ADAM,
+    "Adamax": {"exp_avg": "m", "exp_inf": "u"},
+    "ASGD": {"eta": "eta", "ax": "average"},
+    "Rprop": {"prev": "g_prev", "step_size": "step_size"},
+    "Adafactor": {"row_var": "R", "col_var": "C", "variance": "V"},
+    "Muon": {"momentum_buffer": "v"},
+    "SparseAdam": _ADAM,
+}
+_WITHOUT_STEP = ("SGD", "Muon", "LBFGS")
+_SCALARS = ("step", "mu_product", "eta", "mu")
+
+# Our names for PyTorch's options; "G.decay" is the decay of the equation that has the slot G.
+_COMMON = {"lr": "learning_rate", "weight_decay": "weight_decay", "betas": ("b1", "b2"), "eps": "eps"}
+_HYPER: dict[str, dict[str, str | tuple[str, str]]] = {
+    "SGD": {"momentum": "v.decay", "dampening": "v.dampening"},
+    "Adagrad": {"lr_decay": "learning_rate_decay", "initial_accumulator_value": "initial_accumulator"},
+    "RMSprop": {"alpha": "G.decay", "momentum": "v.decay"},
+    "Adadelta": {"rho": "rho"},
+    "NAdam": {"momentum_decay": "momentum_decay"},
+    "RAdam": {"eps": "eps_hat"},
+    "Adamax": {"eps": "eps_max"},
+    "ASGD": {"lambd": "decay", "alpha": "power", "t0": "start"},
+    "Rprop": {"etas": ("eta_minus", "eta_plus"), "step_sizes": ("step_min", "step_max")},
+    "Adafactor": {"beta2_decay": "decay_power", "eps": ("eps_floor", "eps_scale"), "d": "clip_threshold"},
+    "Muon": {"momentum": "v.decay", "eps": "eps_floor"},
+    "SparseAdam": {"eps": "eps_hat"},
+}
+_NEGATED = ("beta2_decay",)
+_DECOUPLED = "decoupled_weight_decay"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parameter:
+    """One parameter: `position` counts in the order of `jax.tree.leaves`, `layout` are PyTorch's axes in our order."""
+
+    name: str
+    position: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    layout: Layout
+
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        return tuple(self.shape[self.layout.index(axis)] for axis in range(len(self.shape)))
+
+    @property
+    def is_complex(self) -> bool:
+        return np.issubdtype(self.dtype, np.complexfloating)
+
+    @property
+    def scalar_dtype(self) -> type[np.floating[Any]]:
+        """What PyTorch keeps step numbers in, if the parameter has the default dtype or a narrower one."""
+        return np.float64 if self.dtype in (np.float64, np.complex128) else np.float32
+
+    @property
+    def length(self) -> int:
+        return math.prod(self.shape) * (2 if self.is_complex else 1)
+
+    def __str__(self) -> str:
+        return repr(self.name)
+
+
+def from_torch(
+    state_dict: StateDict | str | os.PathLike[str],
+    params: PyTree,
+    order: Order = None,
+    *,
+    count: int | None = None,
+    count_by_leaf: bool = False,
+    **overrides: Any,
+) -> tuple[TorchOptimizer, PyTree]:
+    """Return the transformation and its state with which a run of PyTorch goes on.
+
+    The class is inferred from the options in `param_groups`; options that no class has, such as a scheduler's `initial_lr`,
+    are ignored. A PyTorch scheduler is not part of an optimizer: override `lr` with a schedule of the number of steps.
+
+    Args:
+        state_dict: what `torch.optim.X.state_dict()` returned, of PyTorch tensors, NumPy or JAX arrays; or the path of what
+            `save` wrote.
+        params: tree of the parameters, with our layouts.
+        order: the parameters in the order of PyTorch's indices: that of `model.parameters()`, or that of the groups one
+            after the other. Paths joined by "/", or pairs (path, layout): `layout` names the axes of PyTorch's array in the
+            order they have here, as in `numpy.transpose`; `LINEAR`, `CONV1D`, `CONV2D` and `CONV3D` are Flax's. `None`: the
+            order of `jax.tree.leaves`, with no transposition.
+        count: number of steps taken, where PyTorch keeps none: SGD, Muon and LBFGS. Needed for schedules; without it, 1 if
+            there is a state, else 0. For the others it must agree with PyTorch's.
+        count_by_leaf: whether parameters may have taken different numbers of steps, having had no gradient in some; the
+            transformation is then `jaxopt_lec.count_by_leaf` of what it would be.
+        **overrides: options to use instead of the saved ones, in all groups.
+
+    Returns:
+        The optimizer of `jaxopt_lec.compat.torch`, and its state, in the dtypes that its `init` gives for `params`.
+
+    Raises:
+        TypeError: not a state dict, an unknown override, a complex entry of a real parameter or a real one of a complex one.
+        ValueError: options of no class, parameters not named once each, missing or unknown entries, wrong shapes, unequal
+            numbers of steps; with the names of the parameter and the entry, before anything is built.
+    """
+    if count is not None and (type(count) is not int or count < 0):
+        raise ValueError(f"count must be a number of steps, got {count!r}")
+    saved = load(state_dict) if isinstance(state_dict, str | os.PathLike) else state_dict
+    _check_state_dict(saved)
+    parameters = _parameters(params, order)
+    name, groups = _options(saved["param_groups"], overrides)
+    members = _members(name, saved["param_groups"], parameters)
+    states = _states(name, saved["state"], parameters)
+    if (
+        count is None
+        and name in _WITHOUT_STEP
+        and any(_is_scheduled(option) for group in groups for option in group.values())
+    ):
+        raise ValueError(f"{name}: PyTorch stores no number of steps, and a schedule needs it: give count=")
+    if name == "LBFGS":
+        lbfgs_values = _lbfgs_values(states, parameters, groups[0]["history_size"], count)
+    else:
+        group_of = {i: group for group, indices in zip(groups, members, strict=True) for i in indices}
+        read = {p.name: _read(name, group_of[i], states[i], p) for i, p in enumerate(parameters)}
+        values = {at: found for at, (found, _) in read.items()}
+        unknown = int(any(values.values())) if count is None else count
+        steps = {at: unknown if n is None else n for at, (_, n) in read.items()}
+        updates = _check_counts(name, steps, count, count_by_leaf)
+    groups = [
+        _with_output_axis(name, group, [parameters[i] for i in indices], overrides)
+        for group, indices in zip(groups, members, strict=True)
+    ]
+
+    make = getattr(constructors, name)
+    if len(groups) == 1:
+        tx = make(**groups[0])
+    else:
+        patterns = [_exactly([parameters[i].name for i in indices]) for indices in members]
+        of_the_call = {key: groups[0][key] for key in ("initial_accumulator_value",) if key in groups[0]}
+        tx = make([{**group, "params": at} for group, at in zip(groups, patterns, strict=True)], **of_the_call)
+    if count_by_leaf:
+        tx = TorchOptimizer(tx.name, tx.groups, counting_by_leaf(tx))
+    state = tx.init(params)
+    if name == "LBFGS":
+        return tx, state._replace(**{key: _like(x, getattr(state, key)) for key, x in lbfgs_values.items()})
+
+    def put(slot: str, at: str, old: Any) -> Any:
+        return _put(values[at].get(slot), old)
+
+    def put_count(at: str, old: Any) -> Any:
+        return jax.tree.map(functools.partial(_like, steps[at]), old)
+
+    def filled(node: Any) -> Any:
+        if isinstance(node, optax.ScaleByScheduleState):
+            return node._replace(count=_like(updates, node.count))
+        if not isinstance(node, EquationState):
+            return node
+        counts: Any = _like(updates, _updates(node))
+        if isinstance(node.count, LeafCounts):
+            counts = LeafCounts(counts, _map_by_name(put_count, node.count.leaves))
+        slots = {slot: _map_by_name(functools.partial(put, slot), tree) for slot, tree in node.slots.items()}
+        return node._replace(count=counts, slots=slots)
+
+    return tx, jax.tree.map(filled, state, is_leaf=_is_counted)
+
+
+def to_torch(
+    tx: optax.GradientTransformation,
+    state: PyTree,
+    params: PyTree,
+    order: Order = None,
+    tensor: Callable[[Any], Any] = np.asarray,
+) -> dict[str, Any]:
+    """Return the state dict with which a run goes on in PyTorch, by `optimizer.load_state_dict`.
+
+    Numeric options have the value that the state holds; a schedule that of the next step. Scalars such as `step` are float64
+    for parameters of float64, else float32, as PyTorch's are if the parameters have its default dtype.
+
+    Args:
+        tx: an optimizer of `jaxopt_lec.compat.torch`.
+        state: its state, also that of its `jaxopt_lec.count_by_leaf`, or as `flax.nnx.Optimizer` keeps it.
+        params, order: as in `from_torch`; PyTorch's groups are `tx.groups`, the parameters of each in this order.
+        tensor: makes PyTorch's tensor: `torch.as_tensor`. It is called with NumPy arrays of its own, and with JAX arrays for
+            bfloat16, which PyTorch does not take from NumPy.
+
+    Raises:
+        TypeError: `tx` is not an optimizer of `jaxopt_lec.compat.torch`, or `state` not its state.
+        ValueError: parameters not named once each, a layout that does not fit.
+    """
+    if not isinstance(tx, TorchOptimizer):
+        raise TypeError(f"tx must be an optimizer of jaxopt_lec.compat.torch, got a {type(tx).__name__}")
+    name = tx.name
+    parameters = _parameters(params, order)
+    state = _own(tx, state, params)
+    labels = _by_name(_labels(name, [group["params"] for group in tx.groups], params))
+    members = [[i for i, p in enumerate(parameters) if labels[p.name] == g] for g in range(len(tx.groups))]
+    alone = len(tx.groups) == 1 and tx.groups[0]["params"] is None
+    states = [state] if alone else [state.inner_states[g] for g in range(len(tx.groups))]
+    nodes = [[n for n in jax.tree.leaves(s, is_leaf=_is_counted) if hasattr(n, "hyper")] for s in states]
+    groups = [
+        {**_current(name, group, of_group), "params": indices}
+        for group, of_group, indices in zip(tx.groups, nodes, members, strict=True)
+    ]
+    if name == "LBFGS":
+        return {"state": _lbfgs_entries(nodes[0][0], parameters, functools.partial(_handed, tensor)), "param_groups": groups}
+
+    values: dict[str, dict[str, Any]] = {p.name: {} for p in parameters}
+    steps: dict[str, int] = {}
+    for of_group, indices in zip(nodes, members, strict=True):
+        steps |= {parameters[i].name: int(_updates(of_group[0])) for i in indices}
+        for node in of_group:
+            if isinstance(node.count, LeafCounts):
+                steps |= {at: int(jax.tree.leaves(n)[0]) for at, n in _by_name(node.count.leaves).items()}
+            for slot, tree in node.slots.items():
+                for at, x in _by_name(tree).items():
+                    values[at][slot] = x
+
+    group_of = {i: group for group, indices in zip(groups, members, strict=True) for i in indices}
+    entries = {}
+    for i, p in enumerate(parameters):
+        # PyTorch makes a parameter's state at its first step; Adagrad when the optimizer is made.
+        if steps[p.name] or name == "Adagrad":
+            found = _written(name, group_of[i], values[p.name], steps[p.name], p)
+            entries[i] = {key: _handed(tensor, x) for key, x in found.items()}
+    return {"state": {i: found for i, found in entries.items() if found}, "param_groups": groups}
+
+
+def save(state_dict: StateDict, path: str | os.PathLike[str]) -> None:
+    """Write a state dict to a safetensors file, in PyTorch or in JAX; the file is written whole or not at all.
+
+    Tensors are named "state.0.exp_avg"; complex ones are stored as pairs of reals. All else is JSON in the metadata.
+
+    Args:
+        state_dict: what `torch.optim.X.state_dict()` or `to_torch` returned, of PyTorch tensors, NumPy or JAX arrays.
+        path: of the file, which is replaced if there is one.
+
+    Raises:
+        ImportError: safetensors is not installed.
+        TypeError: not a state dict, or a value that is neither an array nor JSON, with its name.
+    """
+    safetensors = _safetensors()
+    _check_state_dict(state_dict)
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
+    skeleton = {
+        "state": {str(i): _encoded(entries, f"state.{i}", tensors) for i, entries in state_dict["state"].items()},
+        "param_groups": _encoded(list(state_dict["param_groups"]), "param_groups", tensors),
+    }
+    data = safetensors.numpy.save(tensors, metadata={_METADATA: json.dumps(skeleton)})
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str], tensor: Callable[[Any], Any] = np.asarray) -> dict[str, Any]:
+    """Return the state dict that `save` wrote; nothing in the file is executed.
+
+    Args:
+        path: of the file.
+        tensor: as in `to_torch`; `torch.as_tensor` for `optimizer.load_state_dict`.
+
+    Raises:
+        ImportError: safetensors is not installed.
+        ValueError: the file is not one that `save` wrote.
+    """
+    safetensors = _safetensors()
+    data = Path(path).read_bytes()
+    try:
+        stored = dict(safetensors.deserialize(data))
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a safetensors file ({error}). What torch.save writes is a pickle, which "
+            "could run any code and is not read here; convert it in PyTorch, the optimizer's state_dict alone: "
+            "jaxopt_lec.compat.checkpoint.save(torch.load(path, weights_only=True), 'optimizer.safetensors')"
+        ) from error
+    metadata = header.get("__metadata__", {})
+    if _METADATA not in metadata:
+        raise ValueError(
+            f"{os.fspath(path)!r} is a safetensors file, but not one that jaxopt_lec.compat.checkpoint.save wrote"
+        )
+
+    def decoded(value: Any) -> Any:
+        if isinstance(value, list):
+            return [decoded(x) for x in value]
+        if not isinstance(value, dict):
+            return value
+        if _TUPLE in value:
+            return tuple(decoded(x) for x in value[_TUPLE])
+        if _TENSOR in value:
+            dtype, name = jnp.dtype(value["dtype"]), value[_TENSOR]
+            if name not in stored:
+                raise ValueError(f"{os.fspath(path)!r} has no tensor {name!r}, of which its metadata speak")
+            shape = stored[name]["shape"][: -1 if np.issubdtype(dtype, np.complexfloating) else None]
+            return _handed(tensor, np.frombuffer(stored[name]["data"], dtype).reshape(shape))
+        return {key: decoded(x) for key, x in value.items()}
+
+    skeleton = json.loads(metadata[_METADATA])
+    return {
+        "state": {int(i): decoded(entries) for i, entries in skeleton["state"].items()},
+        "param_groups": decoded(skeleton["param_groups"]),
+    }
+
+
+_METADATA, _TENSOR, _TUPLE = "jaxopt_lec.state_dict", "$tensor", "$tuple"
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError('files need safetensors: pip install "jaxopt_lec[checkpoint]"') from error
+    return safetensors
+
+
+def _encoded(value: Any, name: str, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
+    """Return `value` as JSON, its arrays put into `tensors` and named in their place."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"{name} has keys that are not strings: {list(value)}")
+        return {key: _encoded(x, f"{name}.{key}", tensors) for key, x in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_encoded(x, f"{name}.{i}", tensors) for i, x in enumerate(value)]
+        return {_TUPLE: items} if isinstance(value, tuple) else items
+    if not hasattr(value, "dtype"):
+        raise TypeError(f"{name} is a {type(value).__name__}, which a file cannot hold: {value!r}")
+    x = np.array(_numpy(value), order="C")
+    tensors[name] = np.stack([x.real, x.imag], -1) if np.iscomplexobj(x) else x
+    return {_TENSOR: name, "dtype": x.dtype.name}
+
+
+def _numpy(x: Any) -> Any:
+    """Return a tensor of PyTorch, an array or a number as a NumPy array."""
+    if hasattr(x, "detach"):
+        x = x.detach().cpu()
+    try:
+        return np.asarray(x)
+    except TypeError:  # PyTorch's bfloat16
+        return np.asarray(jax.dlpack.from_dlpack(x.contiguous()))
+
+
+def _handed(tensor: Callable[[Any], Any], x: Any) -> Any:
+    """Return what `tensor` makes of an array, which is not shared with anyone; other values as they are."""
+    if isinstance(x, list):
+        return [_handed(tensor, part) for part in x]
+    if not isinstance(x, np.ndarray | np.generic):
+        return x
+    x = np.array(x, order="C")
+    return tensor(jnp.asarray(x) if x.dtype == jnp.bfloat16 else x)
+
+
+def _like(x: Any, old: jax.Array) -> jax.Array:
+    """Return a copy of `x` with the dtype of `old`, and where that lies."""
+    new = jnp.array(x, dtype=old.dtype, copy=True)
+    return jax.device_put(new, old.sharding) if old.committed else new
+
+
+def _put(x: Any, old: Any) -> Any:
+    """Return `x` in the place of the slot `old`; complex numbers as their parts, a scalar for each part."""
+    if x is None:
+        return old
+    if _is_split(old):
+        imaginary = x.imag if np.iscomplexobj(x) else x
+        return old._replace(real=_like(x.real, old.real), imaginary=_like(imaginary, old.imaginary))
+    return _like(x, old)
+
+
+def _is_split(x: Any) -> bool:
+    """Whether `x` are the parts of a complex array, a type that Optax does not export."""
+    return getattr(x, "_fields", ()) == ("real", "imaginary")
+
+
+def _is_counted(x: Any) -> bool:
+    return isinstance(x, EquationState | LBFGSState | optax.ScaleByScheduleState)
+
+
+def _name(path: Any) -> str:
+    """Return a parameter's path; NNX's variables have their value in an attribute, which some of its trees leave out."""
+    path = path[:-1] if path and path[-1] == GetAttrKey("value") else path
+    return keystr(path, simple=True, separator="/")
+
+
+def _by_name(tree: PyTree) -> dict[str, Any]:
+    return {_name(path): x for path, x in tree_flatten_with_path(tree, is_leaf=_is_split)[0]}
+
+
+def _map_by_name(function: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
+    return tree_map_with_path(lambda path, x: function(_name(path), x), tree, is_leaf=_is_split)
+
+
+def _exactly(names: list[str]) -> str:
+    """Return a pattern that finds these paths, in NNX's trees of variables also, and nothing else."""
+    return rf"\A(?:{'|'.join(map(re.escape, names))})(?:/value)?\Z"
+
+
+def _check_state_dict(state_dict: Any) -> None:
+    if not (
+        isinstance(state_dict, Mapping)
+        and isinstance(state_dict.get("state"), Mapping)
+        and isinstance(state_dict.get("param_groups"), Sequence)
+    ):
+        keys = f" with the keys {list(state_dict)[:5]}" if isinstance(state_dict, Mapping) else ""
+        raise TypeError(
+            f"not the state_dict of a PyTorch optimizer, which has 'state' and 'param_groups': a "
+            f"{type(state_dict).__name__}{keys}"
+        )
+    for i, group in enumerate(state_dict["param_groups"]):
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f"param_groups[{i}] is not a group of a PyTorch optimizer: it has no 'params'")
+    for i, entries in state_dict["state"].items():
+        if type(i) is not int or not isinstance(entries, Mapping):
+            raise TypeError(f"state[{i!r}] is not the state of a parameter: its key must be an index, its value a dict")
+
+
+def _parameters(params: PyTree, order: Order) -> list[_Parameter]:
+    """Return the parameters in PyTorch's order."""
+    known = {}
+    for i, (at, leaf) in enumerate(tree_flatten_with_path(params)[0]):
+        x = _array(leaf)
+        known[_name(at)] = _Parameter(_name(at), i, x.shape, np.dtype(x.dtype), tuple(range(x.ndim)))
+    if order is None:
+        return list(known.values())
+    if isinstance(order, str):
+        raise TypeError(f"order must be a sequence of paths or of pairs (path, layout), got {order!r}")
+    found: dict[str, _Parameter] = {}
+    for item in order:
+        path: str = item if isinstance(item, str) else item[0]
+        layout = None if isinstance(item, str) else item[1]
+        p = known.get(path, known.get(path.removesuffix("/value")))
+        if p is None:
+            raise ValueError(
+                f"order names {path!r}, but there is no such parameter; there are {', '.join(map(repr, known))}"
+            )
+        if p.name in found:
+            raise ValueError(f"order names {path!r} twice")
+        if layout is not None and sorted(layout) != list(range(len(p.shape))):
+            raise ValueError(f"{path!r}: the layout {tuple(layout)} is no permutation of the axes of the shape {p.shape}")
+        found[p.name] = p if layout is None else dataclasses.replace(p, layout=tuple(layout))
+    missing = [name for name in known if name not in found]
+    if missing:
+        raise ValueError(f"order does not name the parameter {', '.join(map(repr, missing))}")
+    return list(found.values())
+
+
+@functools.cache
+def _option_names() -> dict[str, frozenset[str]]:
+    """Return the keys of each class's groups; those of AdamW are Adam's."""
+    names = {
+        name: frozenset(inspect.signature(getattr(constructors, name)).parameters) - {"params", "output_axis"}
+        for name in (*_SLOTS, "LBFGS")
+    }
+    return names | {"AdamW": names["AdamW"] | {_DECOUPLED}}
+
+
+def _options(saved: Sequence[Mapping[str, Any]], overrides: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the name of the class, and for each group the options for our constructor of that name."""
+    if not saved:
+        raise ValueError("param_groups is empty")
+    names = _option_names()
+    every_option = frozenset().union(*names.values())
+    classes = []
+    for i, group in enumerate(saved):
+        present = every_option & set(group)
+        fitting = [name for name, options in names.items() if options == present and name != "AdamW"]
+        if not fitting:
+            near = min(names, key=lambda name: len(names[name] ^ present))
+            raise ValueError(
+                f"param_groups[{i}] has the options of no PyTorch optimizer known here: {sorted(present)}; {near} has also "
+                f"{sorted(names[near] - present)} and not {sorted(present - names[near])}"
+            )
+        classes.append("AdamW" if fitting[0] == "Adam" and group[_DECOUPLED] else fitting[0])
+    if set(classes) == {"Adam", "AdamW"}:
+        classes = ["Adam"] * len(classes)
+    for i, name in enumerate(classes):
+        if name != classes[0]:
+            raise ValueError(f"param_groups[{i}] has the options of {name}, param_groups[0] those of {classes[0]}")
+    accepted = set(inspect.signature(getattr(constructors, classes[0])).parameters) - {"params"}
+    for key in overrides:
+        if key not in accepted:
+            raise TypeError(f"{classes[0]} has no option {key!r}; its options are {', '.join(sorted(accepted))}")
+    groups = [{key: _plain(value) for key, value in group.items() if key in accepted} | dict(overrides) for group in saved]
+    return classes[0], groups
+
+
+def _plain(option: Any) -> Any:
+    """Return an option as our constructors take it: tensors as numbers, lists as tuples."""
+    if isinstance(option, list | tuple):
+        return tuple(_plain(x) for x in option)
+    return _numpy(option).item() if hasattr(option, "dtype") else option
+
+
+def _is_scheduled(option: Any) -> bool:
+    return any(map(callable, option)) if isinstance(option, tuple) else callable(option)
+
+
+def _members(name: str, saved: Sequence[Mapping[str, Any]], parameters: list[_Parameter]) -> list[list[int]]:
+    """Return the indices of each group's parameters."""
+    members = [list(group["params"]) for group in saved]
+    indices = [i for group in members for i in group]
+    if len(indices) != len(parameters):
+        raise ValueError(f"{name}: the state dict is of {len(indices)} parameters, here are {len(parameters)}")
+    group_of: dict[int, int] = {}
+    for g, group in enumerate(members):
+        if not group:
+            raise ValueError(f"{name}: param_groups[{g}] has no parameters")
+        for i in group:
+            if type(i) is not int or not 0 <= i < len(parameters):
+                raise ValueError(
+                    f"{name}: param_groups[{g}] has the parameter {i!r}, which is no index below {len(parameters)}"
+                )
+            if i in group_of:
+                raise ValueError(f"{name}: parameter {i}, {parameters[i]}, is in the groups {group_of[i]} and {g}")
+            group_of[i] = g
+    return members
+
+
+def _states(name: str, saved: Mapping[int, Mapping[str, Any]], parameters: list[_Parameter]) -> list[Mapping[str, Any]]:
+    for i in saved:
+        if not 0 <= i < len(parameters):
+            raise ValueError(f"{name}: there is a state of parameter {i}, but only {len(parameters)} parameters")
+    return [saved.get(i, {}) for i in range(len(parameters))]
+
+
+def _entry_shapes(name: str, options: Mapping[str, Any], p: _Parameter) -> dict[str, tuple[int, ...]]:
+    """Return the entries that PyTorch has for the parameter, with their shapes."""
+    shape = p.torch_shape
+    shapes = dict.fromkeys(_SLOTS[name], shape)
+    absent = {
+        "momentum_buffer": name != "Muon" and _is_off(options.get("momentum")),
+        "grad_avg": not options.get("centered"),
+        "max_exp_avg_sq": not options.get("amsgrad"),
+        "row_var": len(shape) < 2,
+        "col_var": len(shape) < 2,
+        "variance": len(shape) >= 2,
+    }
+    shapes |= {"row_var": (*shape[:-1], 1), "col_var": (*shape[:-2], 1, *shape[-1:])} if name == "Adafactor" else {}
+    shapes |= {} if name in _WITHOUT_STEP else {"step": ()}
+    shapes |= {"mu": ()} if name == "ASGD" else {}
+    return {key: () if key in _SCALARS else of for key, of in shapes.items() if not absent.get(key)}
+
+
+def _slots(name: str, p: _Parameter) -> dict[str, str]:
+    """Return PyTorch's names for the slots of this parameter, or refuse a layout in which the method would be another."""
+    slots, axes = _SLOTS[name], len(p.shape)
+    if name == "SparseAdam" and axes and p.layout[0] != 0:
+        raise ValueError(
+            f"SparseAdam: {p}: rows without a gradient lie along the first axis, in PyTorch and here; the layout {p.layout} "
+            "moves it"
+        )
+    if name != "Adafactor" or axes < 2 or p.layout[-2:] == (axes - 2, axes - 1):
+        return slots
+    if p.layout[-2:] == (axes - 1, axes - 2):  # transposed, rows are columns
+        return {**slots, "row_var": "C", "col_var": "R"}
+    raise ValueError(
+        f"Adafactor: {p}: PyTorch factors the last two axes of its shape {p.torch_shape}; with the layout {p.layout} these "
+        f"are not the last two here, {p.shape}, so its row_var and col_var cannot go over"
+    )
+
+
+def _read(
+    name: str, options: Mapping[str, Any], state: Mapping[str, Any], p: _Parameter
+) -> tuple[dict[str, Any], int | None]:
+    """Return the slots of the parameter and its number of steps, `None` if it is not kept."""
+    slots, expected = _slots(name, p), _entry_shapes(name, options, p)
+    present = {key: _numpy(x) for key, x in state.items() if x is not None}
+    for key in present:
+        if key not in expected:
+            raise ValueError(f"{name}: {p} has the entry {key!r}; expected are {sorted(expected) or 'none'}")
+    if not present:
+        # A first momentum that is not dampened is as one that was zero before: nothing tells it from later ones.
+        return {}, None if name in _WITHOUT_STEP and _is_off(options.get("dampening", 0)) else 0
+    for key, shape in expected.items():
+        if key not in present:
+            raise ValueError(f"{name}: {p} has no entry {key!r}; expected are {sorted(expected)}")
+        if present[key].shape != shape:
+            raise ValueError(
+                f"{name}: {p}: {key!r} has shape {present[key].shape}, expected {shape} for the parameter of shape "
+                f"{p.shape} with the layout {p.layout}"
+            )
+        if key not in _SCALARS and np.iscomplexobj(present[key]) != p.is_complex:
+            raise TypeError(f"{name}: {p}: {key!r} is {present[key].dtype}, the parameter {p.dtype}: one is complex")
+    values = {slots[key]: x if key in _SCALARS else np.transpose(x, p.layout) for key, x in present.items() if key in slots}
+    if name in _WITHOUT_STEP:
+        return values, None
+    step = float(present["step"])
+    if step < 0 or not step.is_integer():
+        raise ValueError(f"{name}: {p}: 'step' is {step}, which is no number of steps")
+    return values, int(step)
+
+
+def _check_counts(name: str, steps: dict[str, int], count: int | None, by_leaf: bool) -> int:
+    """Return the number of the optimizer's steps."""
+    most = max(steps.values(), default=0)
+    first = next(iter(steps), "")
+    for at, n in steps.items():
+        if n != steps[first] and not by_leaf:
+            raise ValueError(
+                f"{name}: {at!r} has taken {n} steps, {first!r} {steps[first]}: PyTorch counts those with a gradient. Give "
+                "count_by_leaf=True to go on so"
+            )
+    if count is not None and (count < most or (count > most and not by_leaf)):
+        raise ValueError(f"{name}: count is {count}, but the state dict has taken {most} steps")
+    return most if count is None else count
+
+
+def _with_output_axis(
+    name: str, options: dict[str, Any], parameters: list[_Parameter], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    if name != "Muon" or "output_axis" in overrides:
+        return options
+    axes = {p.name: -1 if p.layout == LINEAR else -2 for p in parameters}
+    if len(set(axes.values())) > 1:
+        linear, other = (next(at for at, axis in axes.items() if axis == wanted) for wanted in (-1, -2))
+        raise ValueError(
+            f"Muon: {linear!r} has the layout LINEAR, {other!r} in the same group has not: put them into two groups in "
+            "PyTorch, or give output_axis="
+        )
+    return {**options, "output_axis": next(iter(axes.values()))}
+
+
+def _own(tx: TorchOptimizer, state: PyTree, params: PyTree) -> PyTree:
+    """Return the state in the containers of the transformation's own; NNX keeps the arrays in variables."""
+    treedef: Any
+    leaves = jax.tree.leaves(state)
+    for init in (tx.init, counting_by_leaf(tx).init):
+        template = jax.eval_shape(init, params)
+        if [jnp.shape(x) for x in leaves] == [x.shape for x in jax.tree.leaves(template)]:
+            treedef = jax.tree.structure(template)
+            return treedef.unflatten(leaves)
+    raise TypeError(f"{tx.name}: this is not a state that the optimizer's init makes for these parameters; {_RESTORE}")
+
+
+def _updates(node: Any) -> jax.Array:
+    return node.count.updates if isinstance(node.count, LeafCounts) else node.count
+
+
+def _current(name: str, options: Mapping[str, Any], nodes: Sequence[Any]) -> dict[str, Any]:
+    """Return PyTorch's options of a group, with the values in force."""
+    stored: dict[str, Any] = {}
+    for node in nodes:
+        slots = node.slots if isinstance(node, EquationState) else {}
+        for key, x in node.hyper.items():
+            for at in (key, *(f"{slot}.{key}" for slot in slots)):
+                stored.setdefault(at, x)
+    ours = {**_COMMON, **_HYPER.get(name, {})}
+
+    def value(option: Any, key: Any, sign: int) -> Any:
+        if isinstance(option, tuple):
+            keys = key if isinstance(key, tuple) else [None] * len(option)
+            return tuple(value(x, k, sign) for x, k in zip(option, keys, strict=True))
+        if option is None or isinstance(option, bool | str):
+            return option
+        if callable(option) or isinstance(option, jax.Array):
+            return float(_value_at(option, _updates(nodes[0])))
+        # A number is in the state as an array, float32 perhaps: the number itself, as long as it was not replaced there.
+        if key not in stored or as_scalar(option) == sign * stored[key]:
+            return option
+        return sign * float(stored[key])
+
+    names = _option_names()[name] & set(options)
+    found = {key: value(options[key], ours.get(key), -1 if key in _NEGATED else 1) for key in options if key in names}
+    return found | ({_DECOUPLED: True} if name == "AdamW" else {})
+
+
+def _written(name: str, options: Mapping[str, Any], values: Mapping[str, Any], step: int, p: _Parameter) -> dict[str, Any]:
+    """Return the parameter's entries as PyTorch has them."""
+    slots = _slots(name, p)
+    found: dict[str, Any] = {}
+    for key in _entry_shapes(name, options, p):
+        if key == "step":
+            found[key] = step if name == "SparseAdam" else p.scalar_dtype(step)
+        elif key == "mu":
+            found[key] = p.scalar_dtype(1 / max(1, step - options["t0"]))
+        elif key in _SCALARS:
+            found[key] = p.scalar_dtype(jax.tree.leaves(values[slots[key]])[0])
+        else:
+            x = values[slots[key]]
+            x = np.asarray(jax.lax.complex(*x) if _is_split(x) else x)
+            found[key] = np.transpose(x.astype(p.dtype), np.argsort(p.layout))
+    return found
+
+
+# --- L-BFGS: PyTorch keeps one state, of all parameters as one vector, with the first parameter
+
+
+_VECTORS, _NUMBERS, _PAIRS = ("d", "prev_flat_grad"), ("t", "H_diag", "prev_loss"), ("old_dirs", "old_stps", "ro")
+
+
+def _positions(parameters: list[_Parameter]) -> np.ndarray[Any, Any]:
+    """Return where the coordinates of our vector of all parameters are in PyTorch's."""
+    found, start = {}, 0
+    for p in parameters:
+        parts = (2,) if p.is_complex else ()
+        block = start + np.arange(p.length).reshape(p.torch_shape + parts)
+        found[p.position] = np.transpose(block, p.layout + ((len(p.layout),) if parts else ())).ravel()
+        start += p.length
+    return np.concatenate([found[i] for i in sorted(found)])
+
+
+def _lbfgs_values(
+    states: list[Mapping[str, Any]], parameters: list[_Parameter], history_size: int, count: int | None
+) -> dict[str, Any]:
+    """Return the fields of our state that are not as at the beginning."""
+    for p, entries in zip(parameters[1:], states[1:], strict=True):
+        if entries:
+            raise ValueError(
+                f"LBFGS: {p} has the entries {sorted(entries)}; only the first parameter, {parameters[0]}, has any"
+            )
+    state, first = states[0], parameters[0]
+    if not state:
+        return {"count": count or 0}
+    counters, rest = ("func_evals", "n_iter"), (*_VECTORS, *_NUMBERS, *_PAIRS)
+    needed = (*counters, *(rest if state.get("n_iter") else ()))
+    for key in needed:
+        if key not in state:
+            raise ValueError(f"LBFGS: {first} has no entry {key!r}; expected are {sorted(needed)}")
+    for key in state:
+        if key not in (*needed, "al"):  # PyTorch's scratch memory
+            raise ValueError(f"LBFGS: {first} has the entry {key!r}; expected are {sorted(needed)}")
+    values: dict[str, Any] = {key: int(state[key]) for key in counters} | {"count": 1 if count is None else count}
+    if not state["n_iter"]:
+        return values
+    at, n_pairs = _positions(parameters), len(state["ro"])
+
+    def vector(key: str, x: Any) -> Any:
+        x = _numpy(x)
+        if x.shape != at.shape:
+            raise ValueError(f"LBFGS: {first}: {key!r} has shape {x.shape}, expected {at.shape}, all parameters together")
+        return x[at]
+
+    for key in _PAIRS:
+        if len(state[key]) != n_pairs or n_pairs > history_size:
+            raise ValueError(
+                f"LBFGS: {first}: {key!r} has {len(state[key])} rows, 'ro' {n_pairs}; expected as many, at most "
+                f"{history_size}"
+            )
+    values |= {key: vector(key, state[key]) for key in _VECTORS} | {key: float(_numpy(state[key])) for key in _NUMBERS}
+    values["n_pairs"] = n_pairs
+    for key in _PAIRS:
+        rows = [float(_numpy(x)) if key == "ro" else vector(key, x) for x in state[key]]
+        full = np.zeros((history_size,) + (() if key == "ro" else at.shape))
+        full[:n_pairs] = rows if rows else full[:0]
+        values[key] = full
+    return values
+
+
+def _lbfgs_entries(state: LBFGSState, parameters: list[_Parameter], hand: Callable[[Any], Any]) -> dict[int, Any]:
+    if not state.func_evals:
+        return {}
+    counters = {"func_evals": int(state.func_evals), "n_iter": int(state.n_iter)}
+    if not state.n_iter:
+        return {0: counters}
+    back, size, n_pairs = np.argsort(_positions(parameters)), len(state.ro), int(state.n_pairs)
+    dtypes = {p.dtype for p in parameters}
+    dtype = jnp.finfo(dtypes.pop()).dtype if len(dtypes) == 1 else state.d.dtype
+
+    def vector(x: Any) -> Any:
+        return np.asarray(x).astype(dtype)[..., back]
+
+    rows = [k % size for k in range(max(0, n_pairs - size), n_pairs)]
+    return {
+        0: {
+            **counters,
+            "d": hand(vector(state.d)),
+            "t": float(state.t),
+            "old_dirs": hand([vector(state.old_dirs[row]) for row in rows]),
+            "old_stps": hand([vector(state.old_stps[row]) for row in rows]),
+            "ro": hand([np.asarray(state.ro[row]).astype(dtype) for row in rows]),
+            "H_diag": hand(np.asarray(state.H_diag).astype(dtype)) if n_pairs else 1,
+            "prev_flat_grad": hand(vector(state.prev_flat_grad)),
+            "prev_loss": float(state.prev_loss),
+        }
+    }
