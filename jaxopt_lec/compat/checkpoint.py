@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.tree_util import GetAttrKey, keystr, tree_flatten_with_path, tree_map_with_path
+from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
 from jaxopt_lec.compat import torch as constructors
 from jaxopt_lec.compat.lbfgs import LBFGSState
+from jaxopt_lec.compat.paths import path_of
 from jaxopt_lec.compat.torch import TorchOptimizer, _is_off, _labels
 from jaxopt_lec.equation import _RESTORE, EquationState, LeafCounts, _array
 from jaxopt_lec.equation import count_by_leaf as counting_by_leaf
@@ -431,23 +432,17 @@ def _is_counted(x: Any) -> bool:
     return isinstance(x, EquationState | LBFGSState | optax.ScaleByScheduleState)
 
 
-def _name(path: Any) -> str:
-    """Return a parameter's path; NNX's variables have their value in an attribute, which some of its trees leave out."""
-    path = path[:-1] if path and path[-1] == GetAttrKey("value") else path
-    return keystr(path, simple=True, separator="/")
-
-
 def _by_name(tree: PyTree) -> dict[str, Any]:
-    return {_name(path): x for path, x in tree_flatten_with_path(tree, is_leaf=_is_split)[0]}
+    return {path_of(path): x for path, x in tree_flatten_with_path(tree, is_leaf=_is_split)[0]}
 
 
 def _map_by_name(function: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
-    return tree_map_with_path(lambda path, x: function(_name(path), x), tree, is_leaf=_is_split)
+    return tree_map_with_path(lambda path, x: function(path_of(path), x), tree, is_leaf=_is_split)
 
 
 def _exactly(names: list[str]) -> str:
-    """Return a pattern that finds these paths, in NNX's trees of variables also, and nothing else."""
-    return rf"\A(?:{'|'.join(map(re.escape, names))})(?:/value)?\Z"
+    """Return a pattern that finds these paths and nothing else."""
+    return rf"\A(?:{'|'.join(map(re.escape, names))})\Z"
 
 
 def _check_state_dict(state_dict: Any) -> None:
@@ -474,7 +469,7 @@ def _parameters(params: PyTree, order: Order) -> list[_Parameter]:
     known = {}
     for i, (at, leaf) in enumerate(tree_flatten_with_path(params)[0]):
         x = _array(leaf)
-        known[_name(at)] = _Parameter(_name(at), i, x.shape, np.dtype(x.dtype), tuple(range(x.ndim)))
+        known[path_of(at)] = _Parameter(path_of(at), i, x.shape, np.dtype(x.dtype), tuple(range(x.ndim)))
     if order is None:
         return list(known.values())
     if isinstance(order, str):

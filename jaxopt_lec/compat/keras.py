@@ -25,9 +25,10 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict, Unpack
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import keystr, tree_map_with_path
+from jax.tree_util import tree_map_with_path
 
 from jaxopt_lec.arithmetic import abs2, ema
+from jaxopt_lec.compat.paths import path_of
 from jaxopt_lec.equation import EquationState, chain, equation
 from jaxopt_lec.hyperparameters import Positive, ScalarOrSchedule
 from jaxopt_lec.optimizers.adadelta import scale_by_adadelta
@@ -163,7 +164,7 @@ class ShrinkingState(NamedTuple):
 def _shrinking_first(rate: ScalarOrSchedule, weight_decay: ScalarOrSchedule, excluded: Sequence[str], step: Tx) -> Tx:
     def mask(tree: PyTree) -> PyTree:
         def is_shrunk(path: Any, _: Any) -> bool:
-            return not any(re.search(pattern, _joined(path)) for pattern in excluded)
+            return not any(re.search(pattern, path_of(path)) for pattern in excluded)
 
         return tree_map_with_path(is_shrunk, tree, is_leaf=_is_none)
 
@@ -277,10 +278,6 @@ def _is_none(x: Any) -> bool:
 def _moved(params: PyTree, updates: PyTree) -> PyTree:
     """Return the parameters after the updates; one whose update is `None` stays."""
     return jax.tree.map(lambda u, p: p if u is None else optax.apply_updates(p, u), updates, params, is_leaf=_is_none)
-
-
-def _joined(path: Any) -> str:
-    return str(keystr(path, simple=True, separator="/"))
 
 
 def SGD(
@@ -607,7 +604,7 @@ def Muon(
     """
 
     def uses_adam(path: Any, p: Any) -> bool:
-        where = _joined(path)
+        where = path_of(path)
         embedding = exclude_embeddings and "embedding" in where.lower()
         return jnp.ndim(p) != 2 or embedding or any(re.search(layer, where) for layer in exclude_layers or ())
 

@@ -23,9 +23,10 @@ from typing import Any, ParamSpec, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import keystr, tree_map_with_path
+from jax.tree_util import tree_map_with_path
 
 from jaxopt_lec.compat.lbfgs import lbfgs
+from jaxopt_lec.compat.paths import path_of
 from jaxopt_lec.equation import EquationState, chain
 from jaxopt_lec.hyperparameters import ScalarOrSchedule
 from jaxopt_lec.optimizers.adadelta import scale_by_adadelta
@@ -160,7 +161,7 @@ def _labels(name: str, patterns: list[tuple[str, ...] | None], params: Any) -> A
     used = set()
 
     def label(path: Any, _: Any) -> int:
-        where = keystr(path, simple=True, separator="/")
+        where = path_of(path)
         found = [i for i, group in enumerate(patterns) if any(re.search(pattern, where) for pattern in group or ())]
         if len(found) > 1 or not (found or rest):
             raise ValueError(f"{name}: the parameter {where!r} is in {f'the groups {found}' if found else 'no group'}")
@@ -208,7 +209,7 @@ def _refusing_complex(name: str, tx: Tx) -> Tx:
     def init(params: Any) -> Any:
         def check(path: Any, p: Any) -> None:
             if jnp.iscomplexobj(p):
-                raise TypeError(f"{name} does not take complex parameters, as in PyTorch: {keystr(path, simple=True)!r}")
+                raise TypeError(f"{name} does not take complex parameters, as in PyTorch: {path_of(path)!r}")
 
         tree_map_with_path(check, params)
         return tx.init(params)
@@ -637,11 +638,9 @@ def Muon(
         raise ValueError(f"adjust_lr_fn is None, 'original' or 'match_rms_adamw', got {adjust_lr_fn!r}")
     if not 0 <= ns_steps < 100:
         raise ValueError(f"ns_steps must lie in [0, 100), got {ns_steps}")
-    average = optax.scale_by_schedule(lambda count: 1 - momentum(count)) if callable(momentum) else optax.scale(1 - momentum)
     return chain(
         "Muon",
-        average,
-        (scale_by_nesterov if nesterov else scale_by_momentum)(decay=momentum),
+        (scale_by_nesterov if nesterov else scale_by_momentum)(decay=momentum, average=True),
         orthogonalize(
             eps=0.0,
             eps_floor=eps,

@@ -17,16 +17,18 @@ Dampening: TypeAlias = Annotated[Hyper, Range(0, 1, closed="both")]
 
 @equation(v=zeros)
 def scale_by_momentum(
-    g: Any, s: Any, p: Any, t: Any, *, decay: Decay = 0.9, dampening: Dampening = 0.0
+    g: Any, s: Any, p: Any, t: Any, *, decay: Decay = 0.9, dampening: Dampening = 0.0, average: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """Accumulate a velocity: v ← γ v + (1−τ) g, u = v; the first step is not dampened, v₁ = g.
 
     Args:
         decay: γ in [0, 1).
         dampening: τ in [0, 1], with PyTorch's meaning.
+        average: (1−γ) g for g, so that v is the average of the gradients, not their sum.
 
     Slots: v, zeros like the parameter. Equals `optax.trace(decay)` where τ = 0.
     """
+    g = (1 - decay) * g if average else g
     v = decay * s.v + jnp.where(t == 1, 1, 1 - dampening) * g
     return v, {"v": v}
 

@@ -18,14 +18,18 @@ __all__ = ["nesterov", "nesterov_exact", "nesterov_parameters", "scale_by_nester
 
 
 @equation(v=zeros)
-def scale_by_nesterov(g: Any, s: Any, p: Any, t: Any, *, decay: Decay = 0.9) -> tuple[Any, dict[str, Any]]:
+def scale_by_nesterov(
+    g: Any, s: Any, p: Any, t: Any, *, decay: Decay = 0.9, average: bool = False
+) -> tuple[Any, dict[str, Any]]:
     """Nesterov's step in look-ahead coordinates φ = θ − γ v: v ← γ v + g, u = γ v + g.
 
     Args:
         decay: γ in [0, 1).
+        average: (1−γ) g for g.
 
     Slots: v, zeros like the parameter. Equals `optax.trace(decay, nesterov=True)`.
     """
+    g = (1 - decay) * g if average else g
     v = decay * s.v + g
     return decay * v + g, {"v": v}
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import jaxopt_lec as jl
 from jaxopt_lec.compat import torch as like_torch
@@ -123,3 +124,24 @@ def test_hyperparameters_are_set_in_the_state():
     state = optax.tree.set(tx.init(PARAMS), learning_rate=jnp.float32(0.4))
     updates, _ = tx.update(GRADIENTS, state, PARAMS)
     np.testing.assert_allclose(updates["norm"]["scale"], -0.2)
+
+
+def test_groups_find_the_parameters_of_an_nnx_model():
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    before = model.bias[...], model.kernel[...]
+    optimizer = nnx.Optimizer(model, like_torch.SGD([{"params": "bias$", "lr": 0.0}, {}], lr=1.0), wrt=nnx.Param)
+    optimizer.update(model, nnx.grad(lambda model: model(jnp.ones((1, 2))).sum())(model))
+    np.testing.assert_array_equal(model.bias[...], before[0])
+    np.testing.assert_allclose(model.kernel[...], before[1] - 1, rtol=1e-6)
+
+
+def test_muon_s_momentum_is_set_in_the_state():
+    g = {"w": jnp.array([[1.0, 2.0], [3.0, -1.0]])}
+    set_later, given = like_torch.Muon(), like_torch.Muon(momentum=0.5)
+    states = [optax.tree.set(set_later.init(g), decay=jnp.float32(0.5)), given.init(g)]
+    for scale in (1.0, -3.0):
+        gradient = jax.tree.map(lambda x, scale=scale: scale * x.T, g)
+        steps = [tx.update(gradient, state, g) for tx, state in zip((set_later, given), states, strict=True)]
+        jax.tree.map(np.testing.assert_array_equal, steps[0][0], steps[1][0])
+        jax.tree.map(np.testing.assert_array_equal, steps[0][1], steps[1][1])
+        states = [state for _, state in steps]
