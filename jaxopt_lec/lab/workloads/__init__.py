@@ -3,9 +3,10 @@
 from jaxopt_lec.lab.workloads.builtin import WORKLOADS, load_workload
 from jaxopt_lec.lab.workloads.classification import Classification
 from jaxopt_lec.lab.workloads.models import Activation, Initializer, Remedies
-from jaxopt_lec.lab.workloads.workload import Batch, Data, Workload
+from jaxopt_lec.lab.workloads.workload import ACCURACY, Batch, Data, Score, Workload
 
 __all__ = [
+    "ACCURACY",
     "WORKLOADS",
     "Activation",
     "Batch",
@@ -13,6 +14,7 @@ __all__ = [
     "Data",
     "Initializer",
     "Remedies",
+    "Score",
     "Workload",
     "load_workload",
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxopt_lec.lab.workloads.workload import Batch, Data, Params, State
+from jaxopt_lec.lab.workloads.workload import ACCURACY, Batch, Data, Params, Score, State
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Classification:
     data: Data
     model: Callable[[nnx.Rngs], nnx.Module]
     l2: float = 0.0
+    score: Score = field(default=ACCURACY, init=False)
     _graph: nnx.GraphDef[nnx.Module] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

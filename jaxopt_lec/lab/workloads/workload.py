@@ -22,6 +22,24 @@ class Data:
     test: Batch
 
 
+@dataclass(frozen=True)
+class Score:
+    """What the examples of a held-out set are scored by.
+
+    Args:
+        name: how tables and plots call it.
+        higher_is_better: whether more of it is better.
+        percent: whether it is a share, to be shown as a percentage.
+    """
+
+    name: str
+    higher_is_better: bool
+    percent: bool = False
+
+
+ACCURACY = Score("accuracy", higher_is_better=True, percent=True)
+
+
 class Workload(Protocol):
     """What is trained: data, an initialisation, a loss and a metric.
 
@@ -35,6 +53,10 @@ class Workload(Protocol):
     @property
     def data(self) -> Data:
         """The training, validation and test sets."""
+
+    @property
+    def score(self) -> Score:
+        """What `metric` scores by."""
 
     def initialize(self, key: jax.Array) -> tuple[Params, State]:
         """Draw the parameters, and whatever else the model carries from step to step (such as running averages)."""
