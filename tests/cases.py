@@ -93,8 +93,28 @@ def adafactor_of_optax(learning_rate: float) -> optax.GradientTransformation:
     )
 
 
+def adafactor_with_machine_floor(learning_rate: Any, eps: float, eps_floor: float) -> Any:
+    """The oracle is told the floor; the optimizer finds it by the dtype that it computes in."""
+    return jl.adafactor(learning_rate, eps=eps, machine_floor=True)
+
+
+def sgd_decayed(learning_rate: Any, weight_decay: float) -> Any:
+    """Decay as a step of its own, which has the learning rate already."""
+    decay = jl.decay_weights(learning_rate=learning_rate, weight_decay=weight_decay)
+    return optax.chain(jl.sgd(learning_rate), decay)
+
+
 CASES = [
     Case("sgd", jl.sgd, oracles.sgd, like_optax=optax.sgd, like_torch=(torch.optim.SGD, {})),
+    Case(
+        "sgd_decayed",
+        sgd_decayed,
+        oracles.sgd,
+        {"weight_decay": 0.1},
+        like_optax=lambda lr: optax.chain(optax.add_decayed_weights(0.1), optax.sgd(lr)),
+        like_torch=(torch.optim.SGD, {"weight_decay": 0.1}),
+        needs=("params",),
+    ),
     Case("momentum", jl.momentum, oracles.momentum),
     Case(
         "momentum_outside",
@@ -110,6 +130,17 @@ CASES = [
         oracles.momentum,
         {"learning_rate_inside": False, "dampening": 0.3},
         like_torch=(torch.optim.SGD, {"momentum": 0.9, "dampening": 0.3}),
+    ),
+    Case(
+        "momentum_dampened_fully",
+        jl.momentum,
+        oracles.momentum,
+        {"learning_rate_inside": False, "dampening": 1.0},
+        like_torch=(torch.optim.SGD, {"momentum": 0.9, "dampening": 1.0}),
+        skip={
+            "float32": "vₜ = γᵗ⁻¹ g₁ is the first gradient alone: 0 after 1,000 steps",
+            "converges": "only the first gradient counts",
+        },
     ),
     Case("nesterov", jl.nesterov, oracles.nesterov_look_ahead),
     Case(
@@ -290,6 +321,15 @@ CASES = [
         oracles.adafactor,
         {"eps": 0.0, "eps_floor": 1e-3},
         like_torch=(torch.optim.Adafactor, {"eps": (1e-3, 1e-3)}),
+        needs=("params",),
+    ),
+    Case(
+        "adafactor_machine_floor",
+        adafactor_with_machine_floor,
+        oracles.adafactor,
+        {"eps": 0.0, "eps_floor": float(np.finfo(np.float64).eps)},
+        like_torch=(torch.optim.Adafactor, {}),
+        float32={"eps_floor": float(np.finfo(np.float32).eps)},
         needs=("params",),
     ),
     Case("muon", jl.muon, oracles.muon, needs=("params",), min_ndim=2, mixes=True, skip={"float32": AMPLIFIED}),

@@ -325,7 +325,8 @@ def test_one_trace_for_many_steps_and_many_learning_rates(case):
         state = optax.tree.set(state, learning_rate=jnp.float32(rate))
         params, state = counted(at(gradients, k), state, params)
     assert len(traces) == 1
-    assert optax.tree.get(state, "learning_rate") == np.float32(0.003)
+    # Where the rate acts in two places, in both.
+    assert {float(rate) for _, rate in optax.tree.get_all_with_path(state, "learning_rate")} == {float(np.float32(0.003))}
 
 
 @for_cases("set_rate")
@@ -602,5 +603,5 @@ def test_converges_to_the_minimum(case):
 
     with as_optax_and_flax_promote():
         (params, _), values = jax.jit(lambda: jax.lax.scan(body, (params, tx.init(params)), length=1000))()
-    bound = 0.1 if case.name in ("adamw", "lamb_decayed") else 1e-3  # weight decay pulls towards the origin
+    bound = 0.1 if case.name in ("adamw", "lamb_decayed", "sgd_decayed") else 1e-3  # weight decay pulls towards the origin
     assert all(np.all(np.abs(p - 1) < bound) for p in jax.tree.leaves(params)), values[-1]
