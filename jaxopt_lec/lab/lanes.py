@@ -17,6 +17,9 @@ import numpy as np
 from jax.experimental import io_callback
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.memory import readable
+
 Tree: TypeAlias = Any
 RunLane: TypeAlias = Callable[[Tree, Tree], Tree]
 
@@ -56,6 +59,15 @@ class LaneProgram:
     compile_seconds: float
     _executable: jax.stages.Compiled = field(repr=False)
     _listener: "_Listener" = field(repr=False)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that it takes while it runs, on all its devices together, by the compiler's account."""
+        stats = self._executable.memory_analysis()
+        if stats is None:  # a platform that keeps no account
+            return 0
+        each = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+        return int(each) * len(self.plan.devices)
 
     def __call__(self, lanes: Tree, shared: Tree, on_lanes: Callable[[int], None] = lambda lanes: None) -> Tree:
         """Run lanes, and return their results stacked along a first axis, as NumPy arrays.
@@ -179,7 +191,9 @@ def compile_lanes(run_lane: RunLane, lanes: Tree, shared: Tree, plan: Plan) -> L
         in_shardings=(sharded, sharded, replicated, replicated),
     )
     dealt = deal((lanes, np.ones(capacity, bool)), plan, capacity)
-    executable = program.lower(*dealt, shared, np.int32(0)).compile()
+    # By shape alone: with several processes, JAX wants to be told that an array is this process's own.
+    shapes = jax.eval_shape(lambda *arguments: arguments, *dealt, shared, np.int32(0))
+    executable = program.lower(*shapes).compile()
     return LaneProgram(plan, capacity, time.perf_counter() - start, executable, listener)
 
 
@@ -188,22 +202,36 @@ def first(lanes: Tree, count: int) -> Tree:
     return jax.tree.map(lambda x: x[:count], lanes)
 
 
-def candidates(lanes: int, devices: tuple[jax.Device, ...]) -> Iterator[Plan]:
-    """Yield the plans worth trying, most promising first: on a CPU small groups, elsewhere large ones."""
+def candidates(lanes: int, devices: tuple[jax.Device, ...], begin_wide: bool = False) -> Iterator[Plan]:
+    """Yield the plans worth trying, most promising first.
+
+    Args:
+        lanes: how many there are.
+        devices: those that may be used.
+        begin_wide: whether to begin with the widest group on a CPU too, as elsewhere: for lanes of little work.
+    """
     devices = devices[:lanes]
     wide = -(-lanes // len(devices))
     groups = [1]
     while groups[-1] < wide:
         groups.append(min(2 * groups[-1], wide))
-    if devices[0].platform != "cpu":
+    if begin_wide or devices[0].platform != "cpu":
         groups.reverse()
     return (Plan(devices, group) for group in groups)
 
 
 def measure_plan(
-    plans: Iterator[Plan], compile_plan: Callable[[Plan], LaneProgram], lanes: Tree, short: Tree, repeats: int = 3
+    plans: Iterator[Plan],
+    compile_plan: Callable[[Plan], LaneProgram],
+    lanes: Tree,
+    short: Tree,
+    repeats: int = 3,
+    memory_limit: float = float("inf"),
+    fewer_devices: bool = True,
 ) -> Measured:
     """Choose a plan by running one round of each for a short while, until the next one no longer is faster.
+
+    The devices of a CPU are its cores, which other programs may be using.
 
     Args:
         plans: the candidates, most promising first.
@@ -211,11 +239,21 @@ def measure_plan(
         lanes: the real lanes; as many as one round takes are run.
         short: the shared data that makes a lane short (a few steps).
         repeats: how many timed runs; the fastest counts.
+        memory_limit: plans whose program takes more bytes are not run.
+        fewer_devices: whether, on a CPU, the best plan is tried on half of its devices too, and so on.
+
+    Raises:
+        InputError: no plan keeps to the memory limit.
     """
-    best: Measured | None = None
     seconds: dict[int, float] = {}
-    for plan in plans:
+    least = float("inf")
+
+    def measured(plan: Plan) -> tuple[float, LaneProgram] | None:
+        nonlocal least
         program = compile_plan(plan)
+        least = min(least, program.bytes)
+        if program.bytes > memory_limit:
+            return None
         some = first(lanes, min(plan.round, program.capacity))
         program(some, short)  # the first run pays for buffers and thread pools
         times = []
@@ -223,10 +261,24 @@ def measure_plan(
             start = time.perf_counter()
             program(some, short)
             times.append(time.perf_counter() - start)
-        seconds[plan.group] = min(times) / len(jax.tree.leaves(some)[0])
+        return min(times) / len(jax.tree.leaves(some)[0]), program
+
+    best: Measured | None = None
+    for plan in plans:
+        tried = measured(plan)
+        if tried is None:
+            continue
+        seconds[plan.group], program = tried
         if best is not None and seconds[plan.group] > WORTH_IT * seconds[best.plan.group]:
             break
         best = Measured(plan, program, seconds)
     if best is None:
-        raise ValueError("no plan to choose from")
+        raise InputError(f"one lane at a time takes {readable(least)} of memory; the limit is {readable(memory_limit)}")
+    while fewer_devices and best.plan.devices[0].platform == "cpu" and len(best.plan.devices) > 1:
+        fewer = Plan(best.plan.devices[: len(best.plan.devices) // 2], best.plan.group)
+        tried = measured(fewer)
+        if tried is None or tried[0] > WORTH_IT * seconds[fewer.group]:
+            break
+        seconds[fewer.group], program = tried
+        best = Measured(fewer, program, seconds)
     return best

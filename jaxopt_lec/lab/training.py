@@ -16,6 +16,7 @@ Factory: TypeAlias = Callable[[jax.Array], optax.GradientTransformation]
 PIECE = 1000
 # Steps whose number the compiler knows: a loop of unknown length costs a GPU one round trip to the host per turn.
 LONGEST_BLOCK = 64
+FEWEST_BLOCKS = 18  # so that a lane can be cut short twice by thirds
 
 
 class Lane(NamedTuple):
@@ -60,8 +61,9 @@ class Outcome(NamedTuple):
 
 
 def block_length(steps: int) -> int:
-    """Return the longest block that divides the steps evenly."""
-    return max(n for n in range(1, min(steps, LONGEST_BLOCK) + 1) if steps % n == 0)
+    """Return the longest block that divides the steps evenly and leaves enough blocks, if there are enough steps."""
+    longest = max(1, min(LONGEST_BLOCK, steps // FEWEST_BLOCKS))
+    return max(n for n in range(1, longest + 1) if steps % n == 0)
 
 
 def examples(batch: Batch) -> int:

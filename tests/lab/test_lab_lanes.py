@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.lanes import Plan, candidates, collect, compile_lanes, deal, measure_plan
 from jaxopt_lec.lab.training import Lane, Shared, batch_order, block_length, hold, seeded, train_lane
 from jaxopt_lec.lab.workloads import load_workload
@@ -70,6 +71,7 @@ def test_candidates_begin_small_on_a_cpu_and_wide_elsewhere() -> None:
 class FakeProgram:
     def __init__(self, plan: Plan, clock: list[float], seconds: float) -> None:
         self.plan, self.capacity, self.clock, self.seconds = plan, 100, clock, seconds
+        self.bytes = 10 * plan.round
 
     def __call__(self, lanes, shared) -> None:
         self.clock[0] += self.seconds * len(lanes)
@@ -91,6 +93,33 @@ def test_the_plan_is_chosen_by_time(monkeypatch, seconds, chosen, tried) -> None
     assert measured.plan.group == measured.program.plan.group == chosen
     assert list(measured.seconds_per_lane) == tried
     assert measured.seconds_per_lane[1] == pytest.approx(seconds[1])
+
+
+@pytest.mark.parametrize(("speedup", "chosen"), [(3.0, 4), (1.5, 1)])
+def test_half_of_a_cpus_devices_are_tried_too(monkeypatch, speedup: float, chosen: int) -> None:
+    """Where other programs keep the cores busy, two devices are hardly faster than one."""
+    clock = [0.0]
+    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
+    devices = (FakeDevice("cpu"),) * 4
+
+    def compile_plan(plan: Plan) -> FakeProgram:
+        return FakeProgram(plan, clock, {4: 1.0, 2: 1.0 * (speedup > 2) or 0.5, 1: 0.4}[len(plan.devices)])
+
+    measured = measure_plan(iter([Plan(devices, 1)]), compile_plan, np.zeros(100), None)
+    assert len(measured.plan.devices) == len(measured.program.plan.devices) == chosen
+
+
+def test_plans_over_the_memory_limit_are_not_run(monkeypatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
+    plans = [Plan(DEVICE, group) for group in (16, 8, 4, 2)]
+    measured = measure_plan(
+        iter(plans), lambda plan: FakeProgram(plan, clock, 1 / plan.group), np.zeros(100), None, memory_limit=100
+    )
+    assert measured.plan.group == 8
+    assert list(measured.seconds_per_lane) == [8, 4]
+    with pytest.raises(InputError, match="one lane at a time takes 20 bytes of memory; the limit is 15 bytes"):
+        measure_plan(iter(plans), lambda plan: FakeProgram(plan, clock, 1.0), np.zeros(100), None, memory_limit=15)
 
 
 # --- with real training ------------------------------------------------------------------------------------------------
@@ -138,17 +167,17 @@ def test_a_diverged_lane_changes_no_other_bit(group: int) -> None:
 
 def test_fewer_blocks_are_a_shorter_run() -> None:
     workload = load_workload("digits-logistic")
-    steps = 130  # two blocks of 65 would be too long: five of 26
-    assert block_length(steps) == 26
+    steps = 90
+    assert block_length(steps) == 5
     shared = Shared(workload.data.train, hold(workload.data.validation, 360), seeded(workload, [0], 64, steps), np.int32(1))
     program = compile_lanes(partial(train_lane, workload, optax.sgd, steps), lanes_of([(0.1, 0)]), shared, Plan(DEVICE, 1))
-    short, whole = (program(lanes_of([(0.1, 0)]), shared._replace(blocks=np.int32(n))) for n in (1, 5))
-    np.testing.assert_array_equal(short.training_loss[0, :26], whole.training_loss[0, :26])
-    assert (short.training_loss[0, 26:] == 0).all()
+    short, whole = (program(lanes_of([(0.1, 0)]), shared._replace(blocks=np.int32(n))) for n in (1, 18))
+    np.testing.assert_array_equal(short.training_loss[0, :5], whole.training_loss[0, :5])
+    assert (short.training_loss[0, 5:] == 0).all()
     assert (whole.training_loss[0] > 0).all()
 
 
-@pytest.mark.parametrize(("steps", "block"), [(500, 50), (1, 1), (64, 64), (128, 64), (67, 1)])
+@pytest.mark.parametrize(("steps", "block"), [(500, 25), (1, 1), (18, 1), (36, 2), (1280, 64), (5000, 50), (67, 1)])
 def test_blocks_divide_the_steps(steps: int, block: int) -> None:
     assert block_length(steps) == block
 

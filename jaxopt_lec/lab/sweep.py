@@ -1,0 +1,547 @@
+"""Sweeps: every point of a grid of hyperparameters, with every seed and every starting point, in a few programs."""
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lec.lab.combinations import combinations, described
+from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.grid import Grid, Point
+from jaxopt_lec.lab.lanes import LaneProgram, Plan, candidates, compile_lanes, first, measure_plan
+from jaxopt_lec.lab.memory import free_memory, readable
+from jaxopt_lec.lab.minimize import RUNNING, Stop
+from jaxopt_lec.lab.processes import is_first, together
+from jaxopt_lec.lab.study_folder import Results, StudyFolder, opened
+from jaxopt_lec.lab.tasks import Lane, Minimizing, Running, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Halving", "Sweep", "sweep"]
+
+Tree: TypeAlias = Any
+Report: TypeAlias = Callable[[str, int], None]
+
+# A kill loses at most the lanes that are running: about so long a time of work.
+CHUNK_SECONDS = 10.0
+# How many steps a plan is measured with: enough to rise above the cost of starting a program.
+MEASURED_STEPS = 100
+# Results lie on the devices, in NumPy arrays, and, while these are put together, once more.
+COPIES = 3
+STOPPED_BY = {RUNNING: "halving"} | {stop.value: stop.name.lower() for stop in Stop}
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Successive halving: after some steps only the best points go on, in several cuts.
+
+    Before a cut all points that are left are run for the same number of steps, by which the mean of the objective over all
+    lanes of a point is compared; what is not finite counts as ∞. With `keep` 1/3 and 2 cuts, all points get a ninth of the
+    steps, the best third a third of them, and the best ninth all. A point that goes on starts anew, so that its numbers are
+    those of a whole run and no optimizer's state is kept. That takes at most 1/(1 − keep) times the steps of going on.
+
+    Args:
+        keep: the share that goes on, in (0, 1).
+        cuts: how many times, at least 1.
+
+    Reference: K. Jamieson and A. Talwalkar, Non-stochastic best arm identification and hyperparameter optimization,
+    AISTATS 2016.
+
+    Errors: InputError for what is out of range.
+    """
+
+    keep: float = 1 / 3
+    cuts: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 < self.keep < 1:
+            raise InputError(f"keep {self.keep}: a number in (0, 1) is needed")
+        if self.cuts < 1:
+            raise InputError(f"cuts {self.cuts}: at least 1 is needed")
+
+    def blocks(self, blocks: int) -> list[int]:
+        """Return how many blocks of steps lanes take before each cut, and in the end.
+
+        Raises:
+            InputError: the steps cannot be cut so often.
+        """
+        rungs = [math.ceil(blocks * self.keep ** (self.cuts - i)) for i in range(self.cuts + 1)]
+        if len(set(rungs)) < len(rungs):
+            raise InputError(
+                f"Halving(keep={self.keep:.3g}, cuts={self.cuts}): lanes run in {blocks} blocks of steps, too few for "
+                "so many cuts; cut less often, or take a number of steps with more divisors up to 64"
+            )
+        return rungs
+
+    def points(self, points: int) -> list[int]:
+        """Return how many points are run for each of these."""
+        counts = [points]
+        for _ in range(self.cuts):
+            counts.append(math.ceil(counts[-1] * self.keep))
+        return counts
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What became of a sweep: one row for each lane, in the order of grid, seeds and starting points.
+
+    Attributes:
+        grid: the points.
+        objective: the column that points are judged by, the lower the better.
+        columns: name → [lane]: hyperparameters, `seed`, `start`, and what the task measured.
+        curves: [lane, point], NaN behind a lane's last step; None if the task has none or they were not asked for.
+        curve_steps: [point], the step that each point belongs to.
+        ends: of `Minimizing`, the tree of parameters at the end with a first axis of lanes; else None.
+        group: how many lanes ran side by side on a device.
+    """
+
+    grid: Grid
+    objective: str
+    columns: dict[str, np.ndarray]
+    curves: np.ndarray | None
+    curve_steps: np.ndarray | None
+    ends: Tree | None
+    group: int
+
+    @cached_property
+    def table(self) -> "pd.DataFrame":
+        """The columns as a tidy pandas table; row i belongs to `curves[i]`."""
+        try:
+            import pandas as pd  # all else works without it
+        except ImportError as error:
+            raise ImportError(
+                "the table is a pandas.DataFrame: pip install 'jaxopt_lec[lab]'; `columns` has the same"
+            ) from error
+        return pd.DataFrame(self.columns).rename_axis("lane")
+
+    @cached_property
+    def objectives(self) -> np.ndarray:
+        """[point]: the mean of the objective over all lanes of a point that were run to the end; ∞ if one is not finite."""
+        means = mean_objectives(self.columns[self.objective], len(self.grid))
+        stopped = self.columns.get("stopped_by")
+        if stopped is not None:
+            means[(stopped.reshape(len(self.grid), -1) == "halving").any(1)] = np.inf
+        return means
+
+    @property
+    def best(self) -> Point | None:
+        """The hyperparameters of the point with the lowest objective, as they were given; None if no point's is finite."""
+        i = int(np.argmin(self.objectives))
+        return self.grid.point(i) if np.isfinite(self.objectives[i]) else None
+
+
+def mean_objectives(objective: np.ndarray, points: int) -> np.ndarray:
+    """Return the mean for each point of [lane], ∞ where one lane's is not finite."""
+    each = objective.reshape(points, -1).astype(np.float64)
+    return np.where(np.isfinite(each).all(1), np.where(np.isfinite(each), each, 0).mean(1), np.inf)
+
+
+def sweep(
+    task: Task | Callable[..., Any],
+    grid: Grid,
+    *,
+    seeds: int | Sequence[int] = 1,
+    study: str | Path | None = None,
+    halving: Halving | None = None,
+    curves: bool = True,
+    side_by_side: int | None = None,
+    memory_limit: int | None = None,
+    progress: bool = True,
+) -> Sweep:
+    """Run a task with every point of a grid × every seed × every starting point.
+
+    Hyperparameters that are numbers are data: all lanes that share the static ones are one compiled program. Lanes are
+    sharded over all devices; on each they run in groups, the lanes of a group side by side. How many is measured, once,
+    with the first program. As many groups as fit into the memory limit are what a program runs at a time.
+
+    With a `study`, every chunk that is done is written into that folder, and the same call continues a study that was
+    killed. It ends with the same numbers, to the last bit: how the lanes are grouped is written down first.
+
+    In a program of several `jax.distributed` processes every process calls `sweep` with the same arguments and runs its
+    share; the study's folder, which all must see, is how results travel. All return the whole sweep.
+
+    Args:
+        task: `Training`, `Minimizing`, or a function `run(key, **hyperparameters)`.
+        grid: `grid(...)`, `random_grid(...)`, or a product of some.
+        seeds: how many, which are then 0, 1, …, or which.
+        study: the folder of the study; it is made if need be.
+        halving: when to stop hopeless points early; None: never.
+        curves: whether curves are kept.
+        side_by_side: how many lanes make a group, on all devices; None: as measured. Lanes in groups of another size differ
+            by rounding.
+        memory_limit: in bytes, of all devices of this process together; None: half of what is free.
+        progress: whether to show a bar, if standard error is a terminal and rich is installed.
+
+    Errors: InputError, before anything is compiled, for what cannot be run or does not belong to the study.
+    LostProcessError, if another process is gone.
+    """
+    if not isinstance(task, Task):
+        task = Running(task)
+    if not isinstance(grid, Grid):
+        raise InputError(f"grid: grid(...) or random_grid(...) is needed, got a {type(grid).__name__}")
+    if side_by_side is not None and side_by_side < 1:
+        raise InputError(f"side_by_side {side_by_side}: at least 1 is needed")
+    if jax.process_count() > 1 and study is None:
+        raise InputError("study: several processes need a folder that all of them see")
+    run = _Run(task, grid, checked_seeds(task, seeds), halving, curves, side_by_side, memory_limit)
+    with bar(run.total, progress) as report:
+        if study is None:
+            return run.run(None, report)
+        with opened(Path(study), run.asked()) as folder:
+            return run.run(folder, report)
+
+
+def checked_seeds(task: Task, seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds one by one.
+
+    Raises:
+        InputError: there are none, one is given twice or negative, or they would change nothing.
+    """
+    given = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
+    if not given or min(given) < 0 or len(set(given)) < len(given):
+        raise InputError(f"seeds {seeds}: at least one is needed, from 0 on, none twice")
+    if len(given) > 1 and not task.takes_seeds:
+        raise InputError(f"seeds {seeds}: {task.name} has no argument key, so all seeds would do the same")
+    return given
+
+
+@contextlib.contextmanager
+def bar(total: int, wanted: bool) -> Iterator[Report]:
+    """Show a live progress bar on a terminal."""
+    if not (wanted and sys.stderr.isatty() and is_first()):
+        yield lambda status, lanes: None
+        return
+    try:
+        from rich import progress as rich  # all else works without it
+        from rich.console import Console
+    except ImportError:
+        yield lambda status, lanes: None
+        return
+    columns = (
+        rich.TextColumn("{task.description:<30}"),
+        rich.BarColumn(bar_width=None),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("lanes"),
+        rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("starting", total=total)
+        yield lambda status, lanes: shown.update(task, description=status, advance=lanes)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """How a study is run; with it, a study continues to the same numbers."""
+
+    group: int
+    devices: int
+    chunk: int  # lanes that a program runs at a time
+    memory_limit: int
+    seconds_per_lane: dict[str, float]  # of every group that was measured, with a few steps
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some lanes of one combination."""
+
+    rung: int
+    combination: int
+    start: int  # its place among the lanes of the combination that are left
+    lanes: np.ndarray  # their places in the table
+
+
+class _Run:
+    """One call of `sweep`."""
+
+    def __init__(
+        self,
+        task: Task,
+        grid: Grid,
+        seeds: tuple[int, ...],
+        halving: Halving | None,
+        curves: bool,
+        side_by_side: int | None,
+        memory_limit: int | None,
+    ) -> None:
+        self.task, self.grid, self.seeds = task, grid, seeds
+        self.halving, self.curves, self.side_by_side = halving, curves, side_by_side
+        self.combinations = combinations(grid, task.factory, task.given)
+        for combination in self.combinations:
+            task.check(grid, combination)
+        blocks = task.steps // task.block
+        self.rungs = [blocks] if halving is None else halving.blocks(blocks)
+        self.lanes_of_a_point = len(seeds) * task.n_starts
+        points = [len(grid)] if halving is None else halving.points(len(grid))
+        self.total = sum(points) * self.lanes_of_a_point
+        self.devices = tuple(jax.local_devices())
+        self.memory_limit = free_memory(self.devices) if memory_limit is None else memory_limit
+        self.shared = task.shared(seeds)
+        self.results = self._results_of(0)
+        for i, combination in enumerate(self.combinations[1:], 1):
+            if self._results_of(i) != self.results:
+                raise InputError(f"{combination.label} and {self.combinations[0].label} have results of different kinds")
+        n = len(grid) * self.lanes_of_a_point
+        size = n * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.results))
+        if COPIES * size > self.memory_limit:
+            raise InputError(
+                f"the results of {n} lanes take {readable(COPIES * size)} of memory; the limit is "
+                f"{readable(self.memory_limit)}" + ("; curves=False takes less" if "curve" in self.results else "")
+            )
+        self.programs: dict[int, LaneProgram] = {}
+
+    def _runner(self, i: int) -> Callable[[Lane, Any], dict[str, Any]]:
+        """Return the function that runs a lane of a combination."""
+        run_lane = partial(self.task.run_lane, self.combinations[i])
+        if self.curves:
+            return run_lane
+        return lambda lane, shared: {name: x for name, x in run_lane(lane, shared).items() if name != "curve"}
+
+    def _results_of(self, i: int) -> dict[str, Any]:
+        """Return the shapes and dtypes of what a lane of a combination brings home."""
+        return jax.eval_shape(self._runner(i), self._one_lane(i), self.shared)
+
+    def _one_lane(self, i: int) -> Lane:
+        return jax.tree.map(lambda x: x[0], self._pack(i, self._lanes(i, np.ones(len(self.grid), bool))[:1]))
+
+    def _lanes(self, i: int, alive: np.ndarray) -> np.ndarray:
+        """Return the places in the table of a combination's lanes, of the points that are left."""
+        points = self.combinations[i].points
+        points = points[alive[points]]
+        return (points[:, None] * self.lanes_of_a_point + np.arange(self.lanes_of_a_point)).ravel()
+
+    def _pack(self, i: int, lanes: np.ndarray) -> Lane:
+        """Return what tells lanes from another."""
+        point, rest = np.divmod(lanes, self.lanes_of_a_point)
+        seed, start = np.divmod(rest, self.task.n_starts)
+        columns = self.grid.columns
+        traced = {n: np.array([columns[n][p] for p in point], self.task.dtype) for n in self.combinations[i].traced}
+        return Lane(traced, seed.astype(np.int32), start.astype(np.int32))
+
+    def asked(self) -> dict[str, Any]:
+        """Return all that decides the numbers, as JSON values: a study that continues must have been asked the same."""
+        programs = []
+        for i, combination in enumerate(self.combinations):
+            lowered = jax.jit(self._runner(i)).lower(self._one_lane(i), self.shared)
+            programs.append([combination.label, hashlib.sha256(lowered.as_text().encode()).hexdigest()])
+        return {
+            "format": 1,
+            "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax")},
+            "platform": self.devices[0].platform,
+            "task": f"{type(self.task).__name__}: {self.task.name}",
+            "steps": self.task.steps,
+            "grid": {name: described(name, values) for name, values in self.grid.columns.items()},
+            "seeds": list(self.seeds),
+            "starting points": self.task.n_starts,
+            "halving": None if self.halving is None else {"keep": self.halving.keep, "cuts": self.halving.cuts},
+            "curves": self.curves,
+            "side_by_side": self.side_by_side,
+            "programs": programs,
+            "data": digest(self.shared),
+        }
+
+    def run(self, folder: StudyFolder | None, report: Report) -> Sweep:
+        """Run what is not yet done, and put the results together."""
+        chosen = self._choose(folder, report)
+        merged: dict[str, np.ndarray] = {}
+        alive = np.ones(len(self.grid), bool)
+        for rung, blocks in enumerate(self.rungs):
+            if rung:
+                alive = self._cut(merged, alive)
+            for chunk, found in self._run_rung(rung, blocks, alive, chosen, folder, report):
+                for name, x in found.items():
+                    if name not in merged:
+                        merged[name] = np.zeros((len(self.grid) * self.lanes_of_a_point, *x.shape[1:]), x.dtype)
+                    merged[name][chunk.lanes] = x
+        result = self._gather(merged, chosen)
+        if folder is not None and is_first():
+            folder.write_table(as_csv(result.columns))
+        return result
+
+    def _choose(self, folder: StudyFolder | None, report: Report) -> _Chosen:
+        """Return how the study is run: as it was, or as a short measurement says."""
+        if folder is None:
+            return self._measure(report, resumable=False)
+        with together("measuring how lanes run best", f"Nothing was run yet; the same call with {folder.path} goes on."):
+            if is_first() and folder.plan() is None:
+                folder.write_plan(dataclasses.asdict(self._measure(report, resumable=True)))
+        plan = folder.plan()
+        assert plan is not None
+        chosen = _Chosen(**plan)
+        if chosen.devices > len(self.devices):
+            raise InputError(f"study {folder.path} runs on {chosen.devices} devices, and here are {len(self.devices)}")
+        return chosen
+
+    def _measure(self, report: Report, resumable: bool) -> _Chosen:
+        report("measuring how lanes run best", 0)
+        lanes = self._pack(0, self._lanes(0, np.ones(len(self.grid), bool)))
+        n = len(lanes.seed)
+        bytes_per_lane = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.results))
+        capacity = max(1, min(n, int(self.memory_limit / COPIES / max(1, bytes_per_lane))))
+        lanes = first(lanes, capacity)
+        blocks = self.rungs[-1]
+        few = min(-(-MEASURED_STEPS // self.task.block), blocks)
+        plans = candidates(capacity, self.devices, self.task.begin_wide)
+        if self.side_by_side is not None:
+            plans = iter([Plan(self.devices[:capacity], min(self.side_by_side, capacity))])
+
+        def compile_plan(plan: Plan) -> LaneProgram:
+            return compile_lanes(self._runner(0), lanes, self.shared, plan)
+
+        short = self.shared._replace(blocks=np.int32(few))
+        measured = measure_plan(
+            plans,
+            compile_plan,
+            lanes,
+            short,
+            repeats=3 if few < blocks else 1,  # what cannot be cut short is not run more often than need be
+            memory_limit=self.memory_limit,
+            fewer_devices=self.side_by_side is None,
+        )
+        plan = measured.plan
+        chunk = capacity
+        if resumable:
+            seconds = measured.seconds_per_lane[plan.group] * blocks / few
+            rounds = max(1, int(CHUNK_SECONDS / (seconds * plan.round)))
+            # A process's share should not be one chunk that another one waits for.
+            share = -(-n // (4 * jax.process_count())) if jax.process_count() > 1 else n
+            rounds = max(1, min(rounds, -(-share // plan.round)))
+            chunk = min(capacity, rounds * plan.round)
+        if chunk == capacity:  # compiled for another number of lanes, it may differ in the last bit
+            self.programs[0] = measured.program
+        seconds_per_lane = {str(group): seconds for group, seconds in measured.seconds_per_lane.items()}
+        return _Chosen(plan.group, len(plan.devices), chunk, self.memory_limit, seconds_per_lane)
+
+    def _program(self, i: int, chosen: _Chosen, report: Report) -> LaneProgram:
+        """Return the compiled program of a combination, in groups so small that it keeps to the memory limit."""
+        if i not in self.programs:
+            combination = self.combinations[i]
+            report(f"compiling {combination.label}", 0)
+            lanes = self._pack(i, self._lanes(i, np.ones(len(self.grid), bool))[: chosen.chunk])
+            group = min(chosen.group, len(lanes.seed))
+            while True:
+                plan = Plan(self.devices[: min(chosen.devices, len(lanes.seed))], group)
+                program = compile_lanes(self._runner(i), lanes, self.shared, plan)
+                if program.bytes <= chosen.memory_limit:
+                    break
+                if group == 1:
+                    raise InputError(
+                        f"{combination.label}: one lane at a time takes {readable(program.bytes)} of memory; the limit is "
+                        f"{readable(chosen.memory_limit)}"
+                    )
+                group //= 2
+            self.programs[i] = program
+        return self.programs[i]
+
+    def _run_rung(
+        self, rung: int, blocks: int, alive: np.ndarray, chosen: _Chosen, folder: StudyFolder | None, report: Report
+    ) -> Iterator[tuple[_Chunk, Results]]:
+        """Run the chunks of a rung that are not yet done, and yield all of them."""
+        chunks = []
+        for i in range(len(self.combinations)):
+            lanes = self._lanes(i, alive)
+            for start in range(0, len(lanes), chosen.chunk):
+                chunks.append(_Chunk(rung, i, start, lanes[start : start + chosen.chunk]))
+        shared = self.shared._replace(blocks=np.int32(blocks))
+        if folder is None:
+            for chunk in chunks:
+                yield chunk, self._run_chunk(chunk, shared, chosen, report)
+            return
+        files = [folder.chunk(rung, chunk.combination, chunk.start) for chunk in chunks]
+        left = f"What is done is in {folder.path}: the same call continues it."
+        with together("looking for what is done", left):
+            missing = [k for k, file in enumerate(files) if not file.exists()]
+        report(
+            "reading what is done", sum(len(chunk.lanes) for chunk in chunks) - sum(len(chunks[k].lanes) for k in missing)
+        )
+        n, me = jax.process_count(), jax.process_index()
+        with together("running lanes", left):
+            # Neighbours go to the same process, so that it compiles few programs.
+            for k in missing[me * len(missing) // n : (me + 1) * len(missing) // n]:
+                folder.write(files[k], self._run_chunk(chunks[k], shared, chosen, report))
+        with together("reading the results", left):
+            found = [folder.read(file) for file in files]
+        yield from zip(chunks, found, strict=True)
+
+    def _run_chunk(self, chunk: _Chunk, shared: Any, chosen: _Chosen, report: Report) -> Results:
+        program = self._program(chunk.combination, chosen, report)
+        status = self.combinations[chunk.combination].label
+        found = program(self._pack(chunk.combination, chunk.lanes), shared, partial(report, status))
+        ends = jax.tree.leaves(found.pop("ends", None))
+        return found | {f"ends/{k}": leaf for k, leaf in enumerate(ends)}
+
+    def _cut(self, merged: dict[str, np.ndarray], alive: np.ndarray) -> np.ndarray:
+        """Return which points go on: the best of those that are left, among equals the first."""
+        assert self.halving is not None
+        means = np.where(alive, mean_objectives(merged[self.task.objective], len(self.grid)), np.inf)
+        order = sorted(np.flatnonzero(alive), key=lambda point: means[point])
+        go_on = np.zeros_like(alive)
+        go_on[order[: math.ceil(len(order) * self.halving.keep)]] = True
+        return go_on
+
+    def _gather(self, merged: dict[str, np.ndarray], chosen: _Chosen) -> Sweep:
+        """Return the sweep: what tells lanes apart first, then what was measured."""
+        n = self.lanes_of_a_point
+        columns: dict[str, np.ndarray] = {}
+        for name, values in self.grid.columns.items():
+            shown = described(name, values)
+            columns[name] = np.repeat(np.array(shown, object if None in shown else None), n)
+        if self.task.takes_seeds:
+            columns["seed"] = np.tile(np.repeat(self.seeds, self.task.n_starts), len(self.grid))
+        if isinstance(self.task, Minimizing):
+            columns["start"] = np.tile(np.arange(self.task.n_starts), len(self.grid) * len(self.seeds))
+        for name, x in sorted(merged.items(), key=lambda item: item[0] != self.task.objective):
+            if name == "stopped_by":
+                columns[name] = np.array([STOPPED_BY[int(code)] for code in x])
+            elif name != "curve" and not name.startswith("ends/"):
+                columns[name] = x
+        curve = merged.get("curve")
+        ends = None
+        if "ends" in self.results:
+            leaves, structure = jax.tree.flatten(self.results["ends"])
+            ends = jax.tree.unflatten(structure, [merged[f"ends/{k}"] for k in range(len(leaves))])
+        return Sweep(
+            grid=self.grid,
+            objective=self.task.objective,
+            columns=columns,
+            curves=curve,
+            curve_steps=None if curve is None else self.task.first_step + np.arange(curve.shape[1]),
+            ends=ends,
+            group=chosen.group,
+        )
+
+
+def as_csv(columns: dict[str, np.ndarray]) -> bytes:
+    """Return columns as a CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["lane", *columns])
+    writer.writerows([i, *row] for i, row in enumerate(zip(*(x.tolist() for x in columns.values()), strict=True)))
+    return text.getvalue().encode()
+
+
+def digest(tree: Tree) -> str:
+    """Return a hash of arrays, keys of random numbers among them."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.ascontiguousarray(leaf)
+        found.update(f"{array.dtype}{array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
