@@ -5,10 +5,12 @@ its lanes in groups, one group after the other, the lanes of a group side by sid
 on a CPU small groups stay in the cache, but how small depends on the workload. So the size is measured, not believed.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import jax
@@ -24,8 +26,12 @@ Tree: TypeAlias = Any
 RunLane: TypeAlias = Callable[[Tree, Tree], Tree]
 
 AXIS = "lanes"
-# A larger group must beat a smaller one by this much: timings this short are noisy, and small groups pad less.
+# The next plan must beat the last one by this much: timings this short are noisy.
 WORTH_IT = 0.95
+# Where climbing begins on a CPU, as a place among the candidates: groups of four.
+PROMISING = 2
+# With so small a share of its cores at work, a program shares them with others.
+BUSY = 0.75
 
 
 @dataclass(frozen=True)
@@ -197,88 +203,144 @@ def compile_lanes(run_lane: RunLane, lanes: Tree, shared: Tree, plan: Plan) -> L
     return LaneProgram(plan, capacity, time.perf_counter() - start, executable, listener)
 
 
+@dataclass(frozen=True)
+class Shapes:
+    """A tree's structure, shapes and dtypes, as the key of a cache."""
+
+    structure: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    @classmethod
+    def of(cls, tree: Tree) -> "Shapes":
+        """Return those of a tree of arrays."""
+        leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: tree))
+        return cls(structure, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves))
+
+    def structs(self) -> Tree:
+        """Return the tree, with shapes for arrays."""
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+    def zeros(self) -> Tree:
+        """Return the tree, with zeros."""
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.structs())
+
+
+@lru_cache(maxsize=64)
+def compiled(run_lane: RunLane, lanes: Shapes, shared: Shapes, plan: Plan) -> LaneProgram:
+    """Compile as `compile_lanes`, or return the program that was compiled for an equal function and the same shapes."""
+    return compile_lanes(run_lane, lanes.zeros(), shared.structs(), plan)
+
+
 def first(lanes: Tree, count: int) -> Tree:
     """Return the first lanes."""
     return jax.tree.map(lambda x: x[:count], lanes)
 
 
-def candidates(lanes: int, devices: tuple[jax.Device, ...], begin_wide: bool = False) -> Iterator[Plan]:
-    """Yield the plans worth trying, most promising first.
-
-    Args:
-        lanes: how many there are.
-        devices: those that may be used.
-        begin_wide: whether to begin with the widest group on a CPU too, as elsewhere: for lanes of little work.
-    """
+def candidates(lanes: int, devices: tuple[jax.Device, ...]) -> list[Plan]:
+    """Return the plans worth trying, from groups of one lane to the widest, by doubling."""
     devices = devices[:lanes]
     wide = -(-lanes // len(devices))
     groups = [1]
     while groups[-1] < wide:
         groups.append(min(2 * groups[-1], wide))
-    if begin_wide or devices[0].platform != "cpu":
-        groups.reverse()
-    return (Plan(devices, group) for group in groups)
+    return [Plan(devices, group) for group in groups]
 
 
 def measure_plan(
-    plans: Iterator[Plan],
+    plans: Sequence[Plan],
     compile_plan: Callable[[Plan], LaneProgram],
     lanes: Tree,
     short: Tree,
+    *,
     repeats: int = 3,
-    memory_limit: float = float("inf"),
+    memory_limit: float = math.inf,
+    begin_wide: bool = False,
     fewer_devices: bool = True,
 ) -> Measured:
-    """Choose a plan by running one round of each for a short while, until the next one no longer is faster.
-
-    The devices of a CPU are its cores, which other programs may be using.
+    """Choose a plan by running one round of some for a short while: uphill, until the next one no longer is faster.
 
     Args:
-        plans: the candidates, most promising first.
-        compile_plan: compiles the real program for a plan.
+        plans: from the narrowest groups to the widest.
+        compile_plan: compiles the real program for a plan; called from other threads too.
         lanes: the real lanes; as many as one round takes are run.
         short: the shared data that makes a lane short (a few steps).
         repeats: how many timed runs; the fastest counts.
         memory_limit: plans whose program takes more bytes are not run.
-        fewer_devices: whether, on a CPU, the best plan is tried on half of its devices too, and so on.
+        begin_wide: whether to begin with the widest groups on a CPU too, as elsewhere: for lanes of little work.
+        fewer_devices: whether, where a CPU's cores are busy with other programs, half of them are tried too, and so on.
 
     Raises:
         InputError: no plan keeps to the memory limit.
     """
-    seconds: dict[int, float] = {}
-    least = float("inf")
+    on_cpu = plans[0].devices[0].platform == "cpu"
+    best = place = min(PROMISING, len(plans) - 1) if on_cpu and not begin_wide else len(plans) - 1
+    with _Trials(compile_plan, lanes, short, repeats, memory_limit) as trials:
+        # The neighbour that is needed in any case is compiled at the same time.
+        trials.compile_ahead({plans[place], plans[place + 1 if place + 1 < len(plans) else max(0, place - 1)]})
+        if trials.seconds(plans[best]) < math.inf:
+            while best + 1 < len(plans) and trials.is_faster(plans[best + 1], plans[best]):
+                best += 1
+        if best == place:
+            while best > 0 and trials.is_faster(plans[best - 1], plans[best]):
+                best -= 1
+        plan = plans[best]
+        if trials.seconds(plan) == math.inf:
+            least = min(program.bytes for program in trials.programs.values())
+            raise InputError(f"one lane at a time takes {readable(least)} of memory; the limit is {readable(memory_limit)}")
+        while fewer_devices and on_cpu and len(plan.devices) > 1 and trials.cores[plan] < BUSY * len(plan.devices):
+            fewer = Plan(plan.devices[: len(plan.devices) // 2], plan.group)
+            if not trials.is_faster(fewer, plan):
+                break
+            plan = fewer
+    same = [tried for tried in trials.times if len(tried.devices) == len(plan.devices)]
+    return Measured(plan, trials.programs[plan], {t.group: trials.times[t] for t in sorted(same, key=lambda t: t.group)})
 
-    def measured(plan: Plan) -> tuple[float, LaneProgram] | None:
-        nonlocal least
-        program = compile_plan(plan)
-        least = min(least, program.bytes)
-        if program.bytes > memory_limit:
-            return None
-        some = first(lanes, min(plan.round, program.capacity))
-        program(some, short)  # the first run pays for buffers and thread pools
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            program(some, short)
-            times.append(time.perf_counter() - start)
-        return min(times) / len(jax.tree.leaves(some)[0]), program
 
-    best: Measured | None = None
-    for plan in plans:
-        tried = measured(plan)
-        if tried is None:
-            continue
-        seconds[plan.group], program = tried
-        if best is not None and seconds[plan.group] > WORTH_IT * seconds[best.plan.group]:
-            break
-        best = Measured(plan, program, seconds)
-    if best is None:
-        raise InputError(f"one lane at a time takes {readable(least)} of memory; the limit is {readable(memory_limit)}")
-    while fewer_devices and best.plan.devices[0].platform == "cpu" and len(best.plan.devices) > 1:
-        fewer = Plan(best.plan.devices[: len(best.plan.devices) // 2], best.plan.group)
-        tried = measured(fewer)
-        if tried is None or tried[0] > WORTH_IT * seconds[fewer.group]:
-            break
-        seconds[fewer.group], program = tried
-        best = Measured(fewer, program, seconds)
-    return best
+@dataclass
+class _Trials:
+    """Plans that were compiled and timed, each once."""
+
+    compile_plan: Callable[[Plan], LaneProgram]
+    lanes: Tree
+    short: Tree
+    repeats: int
+    memory_limit: float
+    programs: dict[Plan, LaneProgram] = field(default_factory=dict)
+    times: dict[Plan, float] = field(default_factory=dict)  # seconds per lane, ∞ where the memory does not suffice
+    cores: dict[Plan, float] = field(default_factory=dict)  # how many were at work
+    _compilers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
+
+    def __enter__(self) -> "_Trials":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._compilers.shutdown(cancel_futures=True)
+
+    def compile_ahead(self, plans: Collection[Plan]) -> None:
+        self.programs |= zip(plans, self._compilers.map(self.compile_plan, plans), strict=True)
+
+    def seconds(self, plan: Plan) -> float:
+        if plan not in self.times:
+            if plan not in self.programs:
+                self.programs[plan] = self.compile_plan(plan)
+            program = self.programs[plan]
+            self.times[plan] = math.inf
+            if program.bytes <= self.memory_limit:
+                some = first(self.lanes, min(plan.round, program.capacity))
+                self.times[plan], self.cores[plan] = clocked(program, some, self.short, self.repeats)
+        return self.times[plan]
+
+    def is_faster(self, plan: Plan, other: Plan) -> bool:
+        return self.seconds(other) == math.inf or self.seconds(plan) <= WORTH_IT * self.seconds(other)
+
+
+def clocked(program: LaneProgram, lanes: Tree, short: Tree, repeats: int) -> tuple[float, float]:
+    """Return the seconds that a lane takes, and how many cores were at work for them."""
+    program(lanes, short)  # the first run pays for buffers and thread pools
+    runs = []
+    for _ in range(repeats):
+        start, cpu = time.perf_counter(), time.process_time()
+        program(lanes, short)
+        runs.append((time.perf_counter() - start, time.process_time() - cpu))
+    elapsed, cpu = min(runs)
+    return elapsed / len(jax.tree.leaves(lanes)[0]), cpu / max(elapsed, 1e-9)

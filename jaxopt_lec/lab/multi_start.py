@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -12,7 +12,7 @@ import optax
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from jaxopt_lec.lab.errors import InputError
-from jaxopt_lec.lab.lanes import LaneProgram, Plan, compile_lanes
+from jaxopt_lec.lab.lanes import Plan, Shapes, compiled
 from jaxopt_lec.lab.minimize import RUNNING, At, Given, Problem, Stop, Tolerances, begin, prepare, step
 
 __all__ = ["Basin", "MultiStart", "multi_start"]
@@ -124,8 +124,8 @@ def multi_start(
     devices = tuple(jax.local_devices())[:n]
     wide = -(-n // len(devices))
     bundles = in_bundles(starts, min(side_by_side or wide, wide))
-    # Bundles are the lanes that are dealt out to devices. Each runs its starts side by side itself, see `run_bundle`.
-    program = _compiled(problem, Plan(devices, group=1), _Shapes.of(bundles), _Shapes.of(given))
+    # Bundles are the lanes that are dealt out to devices. Each runs its starts side by side itself, see `_Bundle`.
+    program = compiled(_Bundle(problem), Shapes.of(bundles), Shapes.of(given), Plan(devices, group=1))
     end: End = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], program(bundles, given))
     basin, minima = sort_into_basins(end, same_within)
     return MultiStart(
@@ -158,30 +158,6 @@ def count_lanes(starts: Tree) -> int:
     return int(n)
 
 
-@dataclass(frozen=True)
-class _Shapes:
-    """A tree's structure, shapes and dtypes, as the key of a cache."""
-
-    structure: Any
-    leaves: tuple[jax.ShapeDtypeStruct, ...]
-
-    @classmethod
-    def of(cls, tree: Tree) -> "_Shapes":
-        leaves, structure = jax.tree.flatten(tree)
-        return cls(structure, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves))
-
-    def structs(self) -> Tree:
-        return self.structure.unflatten(self.leaves)
-
-    def zeros(self) -> Tree:
-        return self.structure.unflatten([np.zeros(leaf.shape, leaf.dtype) for leaf in self.leaves])
-
-
-@lru_cache(maxsize=16)
-def _compiled(problem: Problem, plan: Plan, bundles: _Shapes, given: _Shapes) -> LaneProgram:
-    return compile_lanes(partial(run_bundle, problem), bundles.zeros(), given.structs(), plan)
-
-
 def in_bundles(starts: Tree, size: int) -> Tree:
     """Cut [start, ...] into [bundle, place, ...], filled up with the last start."""
 
@@ -192,26 +168,32 @@ def in_bundles(starts: Tree, size: int) -> Tree:
     return jax.tree.map(leaf, starts)
 
 
-def run_bundle(problem: Problem, starts: Tree, given: Given) -> End:
+@dataclass(frozen=True)
+class _Bundle:
     """Run lanes side by side until the last one stops.
 
     A lane that has stopped goes on in the loop, but its end is kept. So nothing but the end is selected by lane, and what
     all lanes share, such as Adam's bias correction or the noise of a step, is computed once.
     """
 
-    def run_lane(start: Tree) -> End:
-        def unfinished(carry: tuple[At, End]) -> jax.Array:
-            return jax.lax.psum((carry[1].stop == RUNNING).astype(jnp.int32), "starts") > 0
+    problem: Problem
 
-        def advance(carry: tuple[At, End]) -> tuple[At, End]:
-            at, end = carry
-            at = step(problem, given, at)
-            return at, jax.tree.map(partial(jnp.where, end.stop == RUNNING), end_at(at), end)
+    def __call__(self, starts: Tree, given: Given) -> End:
+        problem = self.problem
 
-        at = begin(problem, start, given)
-        return jax.lax.while_loop(unfinished, advance, (at, end_at(at)))[1]
+        def run_lane(start: Tree) -> End:
+            def unfinished(carry: tuple[At, End]) -> jax.Array:
+                return jax.lax.psum((carry[1].stop == RUNNING).astype(jnp.int32), "starts") > 0
 
-    return jax.vmap(run_lane, axis_name="starts")(starts)
+            def advance(carry: tuple[At, End]) -> tuple[At, End]:
+                at, end = carry
+                at = step(problem, given, at)
+                return at, jax.tree.map(partial(jnp.where, end.stop == RUNNING), end_at(at), end)
+
+            at = begin(problem, start, given)
+            return jax.lax.while_loop(unfinished, advance, (at, end_at(at)))[1]
+
+        return jax.vmap(run_lane, axis_name="starts")(starts)
 
 
 def end_at(at: At) -> End:

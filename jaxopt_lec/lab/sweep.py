@@ -8,7 +8,9 @@ import importlib.metadata
 import io
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,10 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lec.lab.combinations import combinations, described
+from jaxopt_lec.lab.combinations import Combination, combinations, described
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.grid import Grid, Point
-from jaxopt_lec.lab.lanes import LaneProgram, Plan, candidates, compile_lanes, first, measure_plan
+from jaxopt_lec.lab.lanes import LaneProgram, Plan, Shapes, candidates, compiled, first, measure_plan
 from jaxopt_lec.lab.memory import free_memory, readable
 from jaxopt_lec.lab.minimize import RUNNING, Stop
 from jaxopt_lec.lab.processes import is_first, together
@@ -42,6 +44,8 @@ CHUNK_SECONDS = 10.0
 MEASURED_STEPS = 100
 # Results lie on the devices, in NumPy arrays, and, while these are put together, once more.
 COPIES = 3
+# How many programs are compiled at a time, while others run; a compiler keeps one core busy.
+COMPILERS = 2
 STOPPED_BY = {RUNNING: "halving"} | {stop.value: stop.name.lower() for stop in Stop}
 
 
@@ -108,6 +112,7 @@ class Sweep:
         curve_steps: [point], the step that each point belongs to.
         ends: of `Minimizing`, the tree of parameters at the end with a first axis of lanes; else None.
         group: how many lanes ran side by side on a device.
+        seconds: how long this call was measuring, waiting for compilers (most is done while lanes run), and running.
     """
 
     grid: Grid
@@ -117,6 +122,7 @@ class Sweep:
     curve_steps: np.ndarray | None
     ends: Tree | None
     group: int
+    seconds: dict[str, float]
 
     @cached_property
     def table(self) -> "pd.DataFrame":
@@ -167,7 +173,8 @@ def sweep(
 
     Hyperparameters that are numbers are data: all lanes that share the static ones are one compiled program. Lanes are
     sharded over all devices; on each they run in groups, the lanes of a group side by side. How many is measured, once,
-    with the first program. As many groups as fit into the memory limit are what a program runs at a time.
+    with the first program. As many groups as fit into the memory limit are what a program runs at a time. A second call
+    with the same task compiles only what is new.
 
     With a `study`, every chunk that is done is written into that folder, and the same call continues a study that was
     killed. It ends with the same numbers, to the last bit: how the lanes are grouped is written down first.
@@ -257,6 +264,22 @@ class _Chosen:
 
 
 @dataclass(frozen=True)
+class _LaneOf:
+    """The function that runs one lane of a combination; equal ones share their compiled programs."""
+
+    task: Task
+    label: str
+    static: tuple[tuple[str, Any], ...]
+    traced: tuple[str, ...]
+    curves: bool
+
+    def __call__(self, lane: Lane, shared: Any) -> dict[str, Any]:
+        combination = Combination(self.label, dict(self.static), self.traced, np.zeros(0, int))
+        found = self.task.run_lane(combination, lane, shared)
+        return {name: x for name, x in found.items() if self.curves or name != "curve"}
+
+
+@dataclass(frozen=True)
 class _Chunk:
     """Some lanes of one combination."""
 
@@ -294,7 +317,7 @@ class _Run:
         self.shared = task.shared(seeds)
         self.results = self._results_of(0)
         for i, combination in enumerate(self.combinations[1:], 1):
-            if self._results_of(i) != self.results:
+            if isinstance(task, Running) and self._results_of(i) != self.results:
                 raise InputError(f"{combination.label} and {self.combinations[0].label} have results of different kinds")
         n = len(grid) * self.lanes_of_a_point
         size = n * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.results))
@@ -304,13 +327,11 @@ class _Run:
                 f"{readable(self.memory_limit)}" + ("; curves=False takes less" if "curve" in self.results else "")
             )
         self.programs: dict[int, LaneProgram] = {}
+        self.seconds = {"measuring": 0.0, "compiling": 0.0, "running": 0.0}
 
-    def _runner(self, i: int) -> Callable[[Lane, Any], dict[str, Any]]:
-        """Return the function that runs a lane of a combination."""
-        run_lane = partial(self.task.run_lane, self.combinations[i])
-        if self.curves:
-            return run_lane
-        return lambda lane, shared: {name: x for name, x in run_lane(lane, shared).items() if name != "curve"}
+    def _runner(self, i: int) -> "_LaneOf":
+        combination = self.combinations[i]
+        return _LaneOf(self.task, combination.label, tuple(combination.static.items()), combination.traced, self.curves)
 
     def _results_of(self, i: int) -> dict[str, Any]:
         """Return the shapes and dtypes of what a lane of a combination brings home."""
@@ -389,6 +410,7 @@ class _Run:
 
     def _measure(self, report: Report, resumable: bool) -> _Chosen:
         report("measuring how lanes run best", 0)
+        started = time.perf_counter()
         lanes = self._pack(0, self._lanes(0, np.ones(len(self.grid), bool)))
         n = len(lanes.seed)
         bytes_per_lane = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.results))
@@ -396,12 +418,12 @@ class _Run:
         lanes = first(lanes, capacity)
         blocks = self.rungs[-1]
         few = min(-(-MEASURED_STEPS // self.task.block), blocks)
-        plans = candidates(capacity, self.devices, self.task.begin_wide)
+        plans = candidates(capacity, self.devices)
         if self.side_by_side is not None:
-            plans = iter([Plan(self.devices[:capacity], min(self.side_by_side, capacity))])
+            plans = [Plan(self.devices[:capacity], min(self.side_by_side, capacity))]
 
         def compile_plan(plan: Plan) -> LaneProgram:
-            return compile_lanes(self._runner(0), lanes, self.shared, plan)
+            return compiled(self._runner(0), Shapes.of(lanes), Shapes.of(self.shared), plan)
 
         short = self.shared._replace(blocks=np.int32(few))
         measured = measure_plan(
@@ -411,6 +433,7 @@ class _Run:
             short,
             repeats=3 if few < blocks else 1,  # what cannot be cut short is not run more often than need be
             memory_limit=self.memory_limit,
+            begin_wide=self.task.begin_wide,
             fewer_devices=self.side_by_side is None,
         )
         plan = measured.plan
@@ -424,29 +447,50 @@ class _Run:
             chunk = min(capacity, rounds * plan.round)
         if chunk == capacity:  # compiled for another number of lanes, it may differ in the last bit
             self.programs[0] = measured.program
+        self.seconds["measuring"] = time.perf_counter() - started
         seconds_per_lane = {str(group): seconds for group, seconds in measured.seconds_per_lane.items()}
         return _Chosen(plan.group, len(plan.devices), chunk, self.memory_limit, seconds_per_lane)
 
-    def _program(self, i: int, chosen: _Chosen, report: Report) -> LaneProgram:
+    def _compile(self, i: int, chosen: _Chosen, report: Report) -> LaneProgram:
         """Return the compiled program of a combination, in groups so small that it keeps to the memory limit."""
-        if i not in self.programs:
-            combination = self.combinations[i]
+        combination = self.combinations[i]
+        lanes = self._pack(i, self._lanes(i, np.ones(len(self.grid), bool))[: chosen.chunk])
+        group = min(chosen.group, len(lanes.seed))
+        while True:
             report(f"compiling {combination.label}", 0)
-            lanes = self._pack(i, self._lanes(i, np.ones(len(self.grid), bool))[: chosen.chunk])
-            group = min(chosen.group, len(lanes.seed))
-            while True:
-                plan = Plan(self.devices[: min(chosen.devices, len(lanes.seed))], group)
-                program = compile_lanes(self._runner(i), lanes, self.shared, plan)
-                if program.bytes <= chosen.memory_limit:
-                    break
-                if group == 1:
-                    raise InputError(
-                        f"{combination.label}: one lane at a time takes {readable(program.bytes)} of memory; the limit is "
-                        f"{readable(chosen.memory_limit)}"
-                    )
-                group //= 2
-            self.programs[i] = program
-        return self.programs[i]
+            plan = Plan(self.devices[: min(chosen.devices, len(lanes.seed))], group)
+            program = compiled(self._runner(i), Shapes.of(lanes), Shapes.of(self.shared), plan)
+            if program.bytes <= chosen.memory_limit:
+                return program
+            if group == 1:
+                raise InputError(
+                    f"{combination.label}: one lane at a time takes {readable(program.bytes)} of memory; the limit is "
+                    f"{readable(chosen.memory_limit)}"
+                )
+            group //= 2
+
+    def _run_chunks(
+        self, chunks: Sequence[_Chunk], blocks: int, chosen: _Chosen, report: Report
+    ) -> Iterator[tuple[_Chunk, Results]]:
+        """Run chunks, and compile the programs of the next ones meanwhile."""
+        shared = self.shared._replace(blocks=np.int32(blocks))
+        needed = [i for i in dict.fromkeys(chunk.combination for chunk in chunks) if i not in self.programs]
+        compilers = ThreadPoolExecutor(COMPILERS)
+        try:
+            coming = {i: compilers.submit(self._compile, i, chosen, report) for i in needed}
+            for chunk in chunks:
+                i = chunk.combination
+                started = time.perf_counter()
+                if i not in self.programs:
+                    self.programs[i] = coming.pop(i).result()
+                ready = time.perf_counter()
+                found = self.programs[i](self._pack(i, chunk.lanes), shared, partial(report, self.combinations[i].label))
+                self.seconds["compiling"] += ready - started
+                self.seconds["running"] += time.perf_counter() - ready
+                ends = jax.tree.leaves(found.pop("ends", None))
+                yield chunk, found | {f"ends/{k}": leaf for k, leaf in enumerate(ends)}
+        finally:
+            compilers.shutdown(wait=False, cancel_futures=True)
 
     def _run_rung(
         self, rung: int, blocks: int, alive: np.ndarray, chosen: _Chosen, folder: StudyFolder | None, report: Report
@@ -457,10 +501,8 @@ class _Run:
             lanes = self._lanes(i, alive)
             for start in range(0, len(lanes), chosen.chunk):
                 chunks.append(_Chunk(rung, i, start, lanes[start : start + chosen.chunk]))
-        shared = self.shared._replace(blocks=np.int32(blocks))
         if folder is None:
-            for chunk in chunks:
-                yield chunk, self._run_chunk(chunk, shared, chosen, report)
+            yield from self._run_chunks(chunks, blocks, chosen, report)
             return
         files = [folder.chunk(rung, chunk.combination, chunk.start) for chunk in chunks]
         left = f"What is done is in {folder.path}: the same call continues it."
@@ -472,18 +514,12 @@ class _Run:
         n, me = jax.process_count(), jax.process_index()
         with together("running lanes", left):
             # Neighbours go to the same process, so that it compiles few programs.
-            for k in missing[me * len(missing) // n : (me + 1) * len(missing) // n]:
-                folder.write(files[k], self._run_chunk(chunks[k], shared, chosen, report))
+            mine = [chunks[k] for k in missing[me * len(missing) // n : (me + 1) * len(missing) // n]]
+            for chunk, found in self._run_chunks(mine, blocks, chosen, report):
+                folder.write(folder.chunk(rung, chunk.combination, chunk.start), found)
         with together("reading the results", left):
-            found = [folder.read(file) for file in files]
-        yield from zip(chunks, found, strict=True)
-
-    def _run_chunk(self, chunk: _Chunk, shared: Any, chosen: _Chosen, report: Report) -> Results:
-        program = self._program(chunk.combination, chosen, report)
-        status = self.combinations[chunk.combination].label
-        found = program(self._pack(chunk.combination, chunk.lanes), shared, partial(report, status))
-        ends = jax.tree.leaves(found.pop("ends", None))
-        return found | {f"ends/{k}": leaf for k, leaf in enumerate(ends)}
+            results = [folder.read(file) for file in files]
+        yield from zip(chunks, results, strict=True)
 
     def _cut(self, merged: dict[str, np.ndarray], alive: np.ndarray) -> np.ndarray:
         """Return which points go on: the best of those that are left, among equals the first."""
@@ -523,6 +559,7 @@ class _Run:
             curve_steps=None if curve is None else self.task.first_step + np.arange(curve.shape[1]),
             ends=ends,
             group=chosen.group,
+            seconds=self.seconds,
         )
 
 

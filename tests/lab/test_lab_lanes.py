@@ -1,10 +1,12 @@
 """The executor: every plan gives the same numbers, and a diverged lane touches no other."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import optax
 import pytest
 
 from jaxopt_lec.lab.errors import InputError
-from jaxopt_lec.lab.lanes import Plan, candidates, collect, compile_lanes, deal, measure_plan
+from jaxopt_lec.lab.lanes import Plan, Shapes, candidates, collect, compile_lanes, compiled, deal, measure_plan
 from jaxopt_lec.lab.training import Lane, Shared, batch_order, block_length, hold, seeded, train_lane
 from jaxopt_lec.lab.workloads import load_workload
 
@@ -62,9 +64,9 @@ class FakeDevice:
         self.platform = platform
 
 
-def test_candidates_begin_small_on_a_cpu_and_wide_elsewhere() -> None:
+def test_candidates_double_up_to_all_lanes_of_a_device() -> None:
     assert [plan.group for plan in candidates(55, (FakeDevice("cpu"),) * 2)] == [1, 2, 4, 8, 16, 28]
-    assert [plan.group for plan in candidates(12, (FakeDevice("gpu"),))] == [12, 8, 4, 2, 1]
+    assert [plan.group for plan in candidates(1, (FakeDevice("cpu"),) * 8)] == [1]
     assert [len(plan.devices) for plan in candidates(1, (FakeDevice("cpu"),) * 8)] == [1]
 
 
@@ -77,49 +79,76 @@ class FakeProgram:
         self.clock[0] += self.seconds * len(lanes)
 
 
+def choose(seconds: dict[int, float], monkeypatch, platform: str = "cpu", devices: int = 1, **options):
+    """Choose a plan by made-up seconds per lane on a made-up clock; a program takes 10 bytes per lane."""
+    clock = [0.0]
+    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
+    plans = [Plan((FakeDevice(platform),) * devices, group) for group in seconds]
+    return measure_plan(plans, lambda plan: FakeProgram(plan, clock, seconds[plan.group]), np.zeros(100), None, **options)
+
+
 @pytest.mark.parametrize(
     ("seconds", "chosen", "tried"),
     [
-        ({1: 4.0, 2: 2.0, 4: 1.0, 8: 3.0, 16: 0.1}, 4, [1, 2, 4, 8]),  # stops once it gets slower
-        ({1: 1.0, 2: 0.98, 4: 0.5, 8: 0.5, 16: 0.5}, 1, [1, 2]),  # a gain within the noise is none
-        ({1: 5.0, 2: 4.0, 4: 3.0, 8: 2.0, 16: 1.0}, 16, [1, 2, 4, 8, 16]),
+        ({1: 4.0, 2: 2.0, 4: 1.0, 8: 0.5, 16: 0.6, 32: 0.1}, 8, [4, 8, 16]),  # up, until it gets slower
+        ({1: 1.0, 2: 0.5, 4: 1.0, 8: 0.98, 16: 0.5}, 2, [1, 2, 4, 8]),  # a gain within the noise is none; then down
+        ({1: 1.0, 2: 2.0, 4: 3.0, 8: 4.0}, 1, [1, 2, 4, 8]),
+        ({1: 1.0, 2: 0.5}, 2, [1, 2]),
+        ({1: 1.0}, 1, [1]),
     ],
 )
-def test_the_plan_is_chosen_by_time(monkeypatch, seconds, chosen, tried) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
-    plans = (Plan(DEVICE, group) for group in seconds)
-    measured = measure_plan(plans, lambda plan: FakeProgram(plan, clock, seconds[plan.group]), np.zeros(100), None)
+def test_a_cpu_begins_with_groups_of_four_and_climbs(monkeypatch, seconds, chosen, tried) -> None:
+    measured = choose(seconds, monkeypatch)
     assert measured.plan.group == measured.program.plan.group == chosen
     assert list(measured.seconds_per_lane) == tried
-    assert measured.seconds_per_lane[1] == pytest.approx(seconds[1])
+    assert measured.seconds_per_lane[chosen] == pytest.approx(seconds[chosen])
 
 
-@pytest.mark.parametrize(("speedup", "chosen"), [(3.0, 4), (1.5, 1)])
-def test_half_of_a_cpus_devices_are_tried_too(monkeypatch, speedup: float, chosen: int) -> None:
-    """Where other programs keep the cores busy, two devices are hardly faster than one."""
+@pytest.mark.parametrize("options", [{"platform": "gpu"}, {"begin_wide": True}])
+def test_elsewhere_the_widest_group_comes_first(monkeypatch, options) -> None:
+    measured = choose({1: 1.0, 2: 1.0, 4: 1.0, 8: 0.6, 16: 0.5, 32: 0.7}, monkeypatch, **options)
+    assert measured.plan.group == 16
+    assert list(measured.seconds_per_lane) == [8, 16, 32]
+
+
+@pytest.mark.parametrize(("cores", "seconds", "chosen"), [(3.9, 0.1, 4), (1.5, 0.3, 2), (1.5, 0.6, 4)])
+def test_fewer_devices_are_tried_where_cores_are_busy(monkeypatch, cores: float, seconds: float, chosen: int) -> None:
+    """At 0.5 seconds a lane on four devices, two must be faster, and one is not."""
     clock = [0.0]
     monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
-    devices = (FakeDevice("cpu"),) * 4
+    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.process_time", lambda: cores * clock[0])
 
     def compile_plan(plan: Plan) -> FakeProgram:
-        return FakeProgram(plan, clock, {4: 1.0, 2: 1.0 * (speedup > 2) or 0.5, 1: 0.4}[len(plan.devices)])
+        return FakeProgram(plan, clock, {4: 0.5, 2: seconds, 1: 1.0}[len(plan.devices)])
 
-    measured = measure_plan(iter([Plan(devices, 1)]), compile_plan, np.zeros(100), None)
+    plans = [Plan((FakeDevice("cpu"),) * 4, 1)]
+    measured = measure_plan(plans, compile_plan, np.zeros(100), None)
     assert len(measured.plan.devices) == len(measured.program.plan.devices) == chosen
+    assert len(measure_plan(plans, compile_plan, np.zeros(100), None, fewer_devices=False).plan.devices) == 4
 
 
 def test_plans_over_the_memory_limit_are_not_run(monkeypatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
-    plans = [Plan(DEVICE, group) for group in (16, 8, 4, 2)]
-    measured = measure_plan(
-        iter(plans), lambda plan: FakeProgram(plan, clock, 1 / plan.group), np.zeros(100), None, memory_limit=100
-    )
-    assert measured.plan.group == 8
-    assert list(measured.seconds_per_lane) == [8, 4]
+    measured = choose({1: 1.0, 2: 0.9, 4: 0.8, 8: 0.1}, monkeypatch, begin_wide=True, memory_limit=25)
+    assert measured.plan.group == 2
+    assert measured.seconds_per_lane[4] == measured.seconds_per_lane[8] == math.inf
     with pytest.raises(InputError, match="one lane at a time takes 20 bytes of memory; the limit is 15 bytes"):
-        measure_plan(iter(plans), lambda plan: FakeProgram(plan, clock, 1.0), np.zeros(100), None, memory_limit=15)
+        choose({2: 1.0, 4: 1.0}, monkeypatch, memory_limit=15)
+
+
+def test_equal_functions_share_a_program() -> None:
+    @dataclass(frozen=True)
+    class Times:
+        factor: float
+
+        def __call__(self, lane, shared):
+            return {"y": self.factor * lane["x"] + shared}
+
+    lanes, shared, plan = Shapes.of(some_lanes(4)), Shapes.of(np.float32(0)), Plan(DEVICE, 2)
+    program = compiled(Times(2.0), lanes, shared, plan)
+    assert compiled(Times(2.0), lanes, shared, plan) is program
+    others = [(Times(3.0), lanes, plan), (Times(2.0), Shapes.of(some_lanes(5)), plan), (Times(2.0), lanes, Plan(DEVICE, 1))]
+    assert all(compiled(run, lanes, shared, plan) is not program for run, lanes, plan in others)
+    np.testing.assert_array_equal(program(some_lanes(3), np.float32(1))["y"], 2 * some_lanes(3)["x"] + 1)
 
 
 # --- with real training ------------------------------------------------------------------------------------------------
@@ -159,7 +188,7 @@ def test_a_diverged_lane_changes_no_other_bit(group: int) -> None:
     mixed, alone = program(lanes_of(with_bad), shared), program(lanes_of(good), shared)
     np.testing.assert_array_equal(mixed.diverged, [rate > 1 for rate, _ in with_bad])
     assert not alone.diverged.any()
-    for a, b in zip(mixed, alone, strict=True):
+    for a, b in zip(jax.tree.leaves(mixed), jax.tree.leaves(alone), strict=True):
         np.testing.assert_array_equal(a[~mixed.diverged], b)
     assert np.isfinite(mixed.training_loss[~mixed.diverged]).all()
     assert (mixed.score[~mixed.diverged] > 0.2).any()

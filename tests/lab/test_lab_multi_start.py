@@ -149,7 +149,7 @@ def test_a_second_call_compiles_nothing(monkeypatch):
     tx = jl.sgd(0.1)
     starts = np.ones((4, 2), np.float32)
     first = multi_start(Saddle(), starts, tx, 7)
-    monkeypatch.setattr(module, "compile_lanes", None)
+    monkeypatch.setattr("jaxopt_lec.lab.lanes.compile_lanes", None)
     second = multi_start(Saddle(), starts, tx, 7)
     np.testing.assert_array_equal(first.params, second.params)
     with pytest.raises(TypeError, match="NoneType"):  # a different program
@@ -192,7 +192,7 @@ ONES = np.ones((4, 2), np.float32)
     ],
 )
 def test_wrong_arguments_are_named_before_anything_is_compiled(monkeypatch, arguments, message):
-    monkeypatch.setattr(module, "compile_lanes", None)
+    monkeypatch.setattr(module, "compiled", None)
     given = {"fn": Saddle(), "starts": ONES, "tx": jl.sgd(0.1), "steps": 3} | arguments
     with pytest.raises(InputError, match=message) as error:
         multi_start(**given)

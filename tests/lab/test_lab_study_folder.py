@@ -143,7 +143,7 @@ def training(**options) -> lab.Sweep:
 def test_a_finished_study_is_read_without_running_anything(tmp_path, monkeypatch):
     folder = tmp_path / "study"
     first = training(study=folder)
-    monkeypatch.setattr(SWEEP, "compile_lanes", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(SWEEP, "compiled", lambda *_: pytest.fail("compiled"))
     again = training(study=folder)
     np.testing.assert_array_equal(again.curves, first.curves)
     assert again.table.equals(first.table)
