@@ -4,6 +4,7 @@ Comparing and drawing need the extra ``[lab]``; what is re-exported here does no
 """
 
 from jaxopt_lec.lab import surfaces
+from jaxopt_lec.lab.devices import use_all_cores
 from jaxopt_lec.lab.errors import InputError, LostProcessError
 from jaxopt_lec.lab.grid import choice, grid, log_uniform, random_grid, static, uniform
 from jaxopt_lec.lab.minimize import Minimization, Stop, Tolerances, minimize
@@ -41,4 +42,5 @@ __all__ = [
     "surfaces",
     "sweep",
     "uniform",
+    "use_all_cores",
 ]
