@@ -265,7 +265,7 @@ class Booth(Surface):
     name: ClassVar[str] = "booth"
     dimension = 2
     box = ((-10.0, 10.0),) * 2
-    start = (-8.0, -6.0)
+    start = (-8.0, 5.0)  # not along an axis of the bowl, where every path would be one line
     minima = (Minimum((1.0, 3.0), 0.0),)
 
     def formula(self, x: jax.Array) -> jax.Array:
