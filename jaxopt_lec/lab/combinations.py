@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxopt_lec.lab.contestants import one_line
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.grid import Grid, Point
+from jaxopt_lec.lab.importing import one_line
 
 __all__ = ["Combination", "combinations", "described", "name_of"]
 

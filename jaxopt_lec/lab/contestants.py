@@ -1,6 +1,5 @@
 """Which optimizers take part in a study, found by name and tried out before any training."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import optax
 
 import jaxopt_lec
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.importing import imported, one_line
 from jaxopt_lec.lab.training import Factory
 
 DEFAULT = (
@@ -41,7 +41,7 @@ class Contestant:
 
 
 def find_contestants(specs: Sequence[str]) -> list[Contestant]:
-    """Find the optimizer of every spec: a name from ``KNOWN``, or ``package.module:factory``.
+    """Find the optimizer of every spec: a name from ``KNOWN``, ``package.module:factory`` or ``file.py:factory``.
 
     Raises:
         InputError: a spec leads to no factory, or one is given twice.
@@ -61,32 +61,14 @@ def find_contestants(specs: Sequence[str]) -> list[Contestant]:
 def find_known(name: str) -> Contestant:
     """Find a built-in optimizer."""
     if name not in KNOWN:
-        raise InputError(
-            f"optimizer {name!r} is not known; known: {', '.join(KNOWN)}; your own is written package.module:factory"
-        )
+        own = "package.module:factory or file.py:factory"
+        raise InputError(f"optimizer {name!r} is not known; known: {', '.join(KNOWN)}; your own is written {own}")
     return Contestant(name, name, getattr(jaxopt_lec, name))
 
 
 def find_own(spec: str) -> Contestant:
-    """Import the factory that ``package.module:factory`` names."""
-    module_name, _, attribute = spec.partition(":")
-    if not (attribute and all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")])):
-        raise InputError(f"optimizer {spec!r} is not of the form package.module:factory")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise InputError(f"optimizer {spec!r}: there is no module {error.name}") from error
-        raise InputError(f"optimizer {spec!r}: importing {module_name} failed: {one_line(error)}") from error
-    except Exception as error:
-        raise InputError(f"optimizer {spec!r}: importing {module_name} failed: {one_line(error)}") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise InputError(f"optimizer {spec!r}: {module_name} has no attribute {attribute}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise InputError(f"optimizer {spec!r}: {attribute} is a {type(found).__name__}, not a function")
-    return Contestant(attribute, spec, found)
+    """Import the factory that the user named."""
+    return Contestant(spec.rpartition(":")[2], spec, imported("optimizer", spec))
 
 
 def try_out(contestant: Contestant, params: Any) -> None:
@@ -137,9 +119,3 @@ def kinds(tree: Any) -> tuple[Any, Any]:
     """Return what a compiled loop needs to stay the same from step to step."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
-
-
-def one_line(error: BaseException) -> str:
-    """Return the kind of an error and the first line of its message."""
-    message = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__

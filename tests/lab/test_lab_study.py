@@ -131,7 +131,7 @@ def module(tmp_path: Path, monkeypatch):
         ("my_optimizers:f", "import absent_module", "importing my_optimizers failed: ModuleNotFoundError.*absent_module"),
         ("my_optimizers:f", "1 / 0", "importing my_optimizers failed: ZeroDivisionError"),
         ("my_optimizers:f", "def f(:", "importing my_optimizers failed: SyntaxError"),
-        (":f", "", "not of the form package.module:factory"),
+        (":f", "", "not of the form package.module:name"),
         ("my_optimizers:", "", "not of the form"),
         ("my optimizers:f", "", "not of the form"),
     ],

@@ -125,7 +125,7 @@ def test_activations_differ() -> None:
         ("digits-mlp", Remedies(l2=-1.0), None, "l2 -1.0"),
         ("digits-mlp", Remedies(l2=float("inf")), None, "l2 inf"),
         ("mnist", Remedies(), None, "needs the folder of its IDX files"),
-        ("digits-mlp", Remedies(), Path(), "reads no folder"),
+        ("digits-mlp", Remedies(), Path(), "reads no files"),
     ],
 )
 def test_what_does_not_fit_is_named(name: str, remedies: Remedies, folder: Path | None, message: str) -> None:
