@@ -29,6 +29,7 @@ from jaxopt_lec.optimizers.radam import radam, scale_by_radam
 from jaxopt_lec.optimizers.rmsprop import rmsprop, scale_by_centered_rmsprop, scale_by_rmsprop
 from jaxopt_lec.optimizers.rprop import rprop, scale_by_rprop
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate, sgd
+from jaxopt_lec.paths import named_leaves
 
 __all__ = [
     "Decay",
@@ -57,6 +58,7 @@ __all__ = [
     "momentum",
     "muon",
     "nadam",
+    "named_leaves",
     "nesterov",
     "nesterov_exact",
     "nesterov_parameters",

@@ -19,7 +19,7 @@ WHOLE_TREE = {
     "nesterov": "nesterov_exact evaluates the gradient of the loss at a point of its own",
     "batch_gradient_descent": "no update rule: it sums gradients over a data set",
 }
-LEVELS = ["arithmetic", "hyperparameters", "slots", "hoisting", "equation", "optimizers", "compat"]
+LEVELS = ["paths", "arithmetic", "hyperparameters", "slots", "hoisting", "equation", "optimizers", "compat"]
 
 
 def imports(path):
@@ -76,6 +76,15 @@ def test_the_laboratory_stands_on_the_public_names():
             assert not module.startswith("jaxopt_lec.") or module.startswith("jaxopt_lec.lab"), (
                 f"{file.name} imports {module}"
             )
+
+
+def test_the_laboratory_needs_its_extra_only_where_it_says_so():
+    import subprocess
+    import sys
+
+    code = "import sys, jaxopt_lec.lab; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"flax", "matplotlib", "pandas", "rich", "sklearn", "typer"} & set(loaded)
 
 
 def test_init_re_exports_and_nothing_else():

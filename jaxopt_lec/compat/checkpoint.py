@@ -20,15 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
 from jaxopt_lec.compat import torch as constructors
+from jaxopt_lec.compat.arguments import foreign, template_of
 from jaxopt_lec.compat.lbfgs import LBFGSState
-from jaxopt_lec.compat.paths import path_of
 from jaxopt_lec.compat.torch import TorchOptimizer, _is_off, _labels
-from jaxopt_lec.equation import _RESTORE, EquationState, LeafCounts, _array
+from jaxopt_lec.equation import EquationState, LeafCounts, _array
 from jaxopt_lec.equation import count_by_leaf as counting_by_leaf
 from jaxopt_lec.hyperparameters import _value_at, as_scalar
+from jaxopt_lec.paths import map_by_name, named_leaves
 
 __all__ = ["CONV1D", "CONV2D", "CONV3D", "LINEAR", "from_torch", "load", "save", "to_torch"]
 
@@ -187,7 +187,7 @@ def from_torch(
         of_the_call = {key: groups[0][key] for key in ("initial_accumulator_value",) if key in groups[0]}
         tx = make([{**group, "params": at} for group, at in zip(groups, patterns, strict=True)], **of_the_call)
     if count_by_leaf:
-        tx = TorchOptimizer(tx.name, tx.groups, counting_by_leaf(tx))
+        tx = TorchOptimizer.of(tx.name, tx.groups, counting_by_leaf(tx))
     state = tx.init(params)
     if name == "LBFGS":
         return tx, state._replace(**{key: _like(x, getattr(state, key)) for key, x in lbfgs_values.items()})
@@ -239,7 +239,11 @@ def to_torch(
         raise TypeError(f"tx must be an optimizer of jaxopt_lec.compat.torch, got a {type(tx).__name__}")
     name = tx.name
     parameters = _parameters(params, order)
-    state = _own(tx, state, params)
+    leaves, template = jax.tree.leaves(state), template_of(tx, state, params)
+    if template is None or [jnp.shape(x) for x in leaves] != [x.shape for x in jax.tree.leaves(template)]:
+        raise foreign(name)
+    treedef: Any = jax.tree.structure(template)
+    state = treedef.unflatten(leaves)  # of NNX's variables, in which `flax.nnx.Optimizer` keeps them
     labels = _by_name(_labels(name, [group["params"] for group in tx.groups], params))
     members = [[i for i, p in enumerate(parameters) if labels[p.name] == g] for g in range(len(tx.groups))]
     alone = len(tx.groups) == 1 and tx.groups[0]["params"] is None
@@ -433,11 +437,11 @@ def _is_counted(x: Any) -> bool:
 
 
 def _by_name(tree: PyTree) -> dict[str, Any]:
-    return {path_of(path): x for path, x in tree_flatten_with_path(tree, is_leaf=_is_split)[0]}
+    return dict(named_leaves(tree, is_leaf=_is_split))
 
 
 def _map_by_name(function: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
-    return tree_map_with_path(lambda path, x: function(path_of(path), x), tree, is_leaf=_is_split)
+    return map_by_name(function, tree, is_leaf=_is_split)
 
 
 def _exactly(names: list[str]) -> str:
@@ -467,17 +471,24 @@ def _check_state_dict(state_dict: Any) -> None:
 def _parameters(params: PyTree, order: Order) -> list[_Parameter]:
     """Return the parameters in PyTorch's order."""
     known = {}
-    for i, (at, leaf) in enumerate(tree_flatten_with_path(params)[0]):
+    for i, (at, leaf) in enumerate(named_leaves(params)):
         x = _array(leaf)
-        known[path_of(at)] = _Parameter(path_of(at), i, x.shape, np.dtype(x.dtype), tuple(range(x.ndim)))
+        known[at] = _Parameter(at, i, x.shape, np.dtype(x.dtype), tuple(range(x.ndim)))
     if order is None:
         return list(known.values())
-    if isinstance(order, str):
-        raise TypeError(f"order must be a sequence of paths or of pairs (path, layout), got {order!r}")
+    if not isinstance(order, list | tuple):
+        raise TypeError(f"order must be a list of paths or of pairs (path, layout), got {order!r}")
     found: dict[str, _Parameter] = {}
-    for item in order:
-        path: str = item if isinstance(item, str) else item[0]
-        layout = None if isinstance(item, str) else item[1]
+    items: Sequence[Any] = order
+    layout: Sequence[int] | None
+    for item in items:
+        match item:
+            case str(path):
+                layout = None
+            case [str(path), None | list() | tuple() as layout]:
+                pass
+            case _:
+                raise TypeError(f"order has {item!r}, which is neither a path nor a pair (path, layout)")
         p = known.get(path, known.get(path.removesuffix("/value")))
         if p is None:
             raise ValueError(
@@ -668,18 +679,6 @@ def _with_output_axis(
             "PyTorch, or give output_axis="
         )
     return {**options, "output_axis": next(iter(axes.values()))}
-
-
-def _own(tx: TorchOptimizer, state: PyTree, params: PyTree) -> PyTree:
-    """Return the state in the containers of the transformation's own; NNX keeps the arrays in variables."""
-    treedef: Any
-    leaves = jax.tree.leaves(state)
-    for init in (tx.init, counting_by_leaf(tx).init):
-        template = jax.eval_shape(init, params)
-        if [jnp.shape(x) for x in leaves] == [x.shape for x in jax.tree.leaves(template)]:
-            treedef = jax.tree.structure(template)
-            return treedef.unflatten(leaves)
-    raise TypeError(f"{tx.name}: this is not a state that the optimizer's init makes for these parameters; {_RESTORE}")
 
 
 def _updates(node: Any) -> jax.Array:

@@ -6,31 +6,47 @@ Each constructor has the signature of its Keras class, with these readings:
   `LearningRateSchedule` with `iterations`; with `gradient_accumulation_steps`, of the number of gradients seen, as there.
 - `weight_decay` shrinks the variable, θ ← θ − η λ θ, before the step, which sees the shrunk variable.
 - `exclude_from_weight_decay`, by keyword, takes the place of Keras's method: regular expressions, searched for in the
-  parameter's path joined by "/", of the variables that are not shrunk.
+  parameter's path joined by "/", of the variables that are not shrunk. Each must be found in some path.
 - `clipnorm` (each variable's norm), `clipvalue` and `global_clipnorm`, of which one may be given, clip the gradient.
 - `use_ema` averages the variables, ā ← ema_momentum ā + (1 − ema_momentum) θ, at every update;
   `optax.tree.get(state, "average")` are they. Each `ema_overwrite_frequency` updates θ ← ā.
 - `gradient_accumulation_steps` averages the gradients of so many updates, and steps at the last of them.
 - `loss_scale_factor` divides the gradient; multiply the loss by it.
 - `name` has no effect.
+- What all optimizers share is given by keyword only.
 
-All raise ValueError for a hyperparameter out of range and for more than one way of clipping; their updates need `params`
-where something reads them.
+All raise TypeError for an argument of the wrong type, such as a schedule where a number is needed, and ValueError for one
+out of range and for more than one way of clipping; `init` raises ValueError for a pattern that matches nothing, `update`
+TypeError for another optimizer's state. `update` needs `params` where something reads them.
 """
 
+import functools
+import inspect
+import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypedDict, Unpack
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeAlias, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import tree_map_with_path
 
 from jaxopt_lec.arithmetic import abs2, ema
-from jaxopt_lec.compat.paths import path_of
-from jaxopt_lec.equation import EquationState, chain, equation
-from jaxopt_lec.hyperparameters import Positive, ScalarOrSchedule
+from jaxopt_lec.compat.arguments import (
+    AtLeastOne,
+    Decay,
+    NonNegative,
+    NonNegativeNumber,
+    NonPositiveNumber,
+    Positive,
+    PositiveNumber,
+    bound,
+    checked,
+    guarded,
+    is_number,
+)
+from jaxopt_lec.equation import EquationState, _array, chain, equation
+from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.adadelta import scale_by_adadelta
 from jaxopt_lec.optimizers.adafactor import scale_by_adafactor
 from jaxopt_lec.optimizers.adagrad import scale_by_adagrad
@@ -47,6 +63,7 @@ from jaxopt_lec.optimizers.nadam import scale_by_nadam
 from jaxopt_lec.optimizers.nesterov import scale_by_nesterov
 from jaxopt_lec.optimizers.rmsprop import scale_by_centered_rmsprop, scale_by_rmsprop
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
+from jaxopt_lec.paths import check_matched, map_by_name, named_leaves
 from jaxopt_lec.slots import compute_dtype
 
 __all__ = [
@@ -67,8 +84,11 @@ __all__ = [
     "SharedOptions",
 ]
 
+P = ParamSpec("P")
 PyTree: TypeAlias = Any
 Tx: TypeAlias = optax.GradientTransformation
+# What an optimizer does with the learning rate.
+Step: TypeAlias = Callable[[ScalarOrSchedule], Tx]
 
 
 class SharedOptions(TypedDict, total=False):
@@ -92,66 +112,110 @@ class KerasOptions(SharedOptions, total=False):
     weight_decay: ScalarOrSchedule | None
 
 
-def _optimizer(
+def _optimizer(*, shrinks: bool = True) -> Callable[[Callable[P, Step]], Callable[P, optax.GradientTransformationExtraArgs]]:
+    """Give the constructor of a step, which is a function of the learning rate, what all of Keras's optimizers share.
+
+    Args:
+        shrinks: whether the shared weight decay is meant; the step of `Muon` has its own.
+    """
+
+    def decorate(build: Callable[P, Step]) -> Callable[P, optax.GradientTransformationExtraArgs]:
+        name, step_of = build.__name__, _untyped(build)
+        own = [q for q in inspect.signature(build).parameters.values() if q.kind is not q.VAR_KEYWORD]
+        names = {q.name for q in own}
+        shared = [q for q in inspect.signature(_around).parameters.values() if q.kind is q.KEYWORD_ONLY]
+        signature = inspect.Signature(
+            [*own, *(q for q in shared if q.name not in names)], return_annotation=optax.GradientTransformationExtraArgs
+        )
+
+        @functools.wraps(build)
+        def make(*args: P.args, **kwargs: P.kwargs) -> optax.GradientTransformationExtraArgs:
+            given = checked(name, signature, bound(name, signature, args, kwargs))
+            options = {q.name: given[q.name] for q in shared if shrinks or q.name != "weight_decay"}
+            try:
+                tx = _around(name, given["learning_rate"], step_of(**given), **options)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{name}: {error}") from error
+            matching = {key: given[key] for key in ("exclude_from_weight_decay", "exclude_layers") if given.get(key)}
+            return guarded(name, _on_arrays(name, tx, matching))
+
+        # All arguments are shown, not **options: by `help`, and to `optax.inject_hyperparams`.
+        make.__signature__ = signature  # type: ignore[attr-defined]
+        return make
+
+    return decorate
+
+
+def _untyped(build: Callable[P, Step]) -> Callable[..., Step]:
+    return build
+
+
+def _around(
     keras_name: str,
     learning_rate: ScalarOrSchedule,
-    step: Callable[[ScalarOrSchedule], Tx],
+    step: Step,
     *,
-    weight_decay: ScalarOrSchedule | None = None,
-    clipnorm: float | None = None,
-    clipvalue: float | None = None,
-    global_clipnorm: float | None = None,
+    weight_decay: NonNegative | None = None,
+    clipnorm: PositiveNumber | None = None,
+    clipvalue: PositiveNumber | None = None,
+    global_clipnorm: PositiveNumber | None = None,
     use_ema: bool = False,
-    ema_momentum: float = 0.99,
-    ema_overwrite_frequency: int | None = None,
-    loss_scale_factor: float | None = None,
-    gradient_accumulation_steps: int | None = None,
+    ema_momentum: Annotated[float, Range(0, 1, closed="both")] = 0.99,
+    ema_overwrite_frequency: AtLeastOne | None = None,
+    loss_scale_factor: PositiveNumber | None = None,
+    gradient_accumulation_steps: Annotated[int, Range(2, math.inf)] | None = None,
     name: str | None = None,
     exclude_from_weight_decay: Sequence[str] = (),
-    **unknown: Any,
-) -> optax.GradientTransformationExtraArgs:
-    """Do what Keras does around each optimizer's step, which is a function of the learning rate."""
+) -> Tx:
+    """Do what Keras does around each optimizer's step."""
     every = gradient_accumulation_steps or 1
-    _check(not unknown, keras_name, f"no argument {', '.join(unknown)}", TypeError)
-    _check(gradient_accumulation_steps is None or every >= 2, keras_name, "gradient_accumulation_steps must be 2 or more")
-    _check(0 <= ema_momentum <= 1, keras_name, f"ema_momentum must lie in [0, 1], got {ema_momentum}")
-    _check((ema_overwrite_frequency or 1) >= 1, keras_name, "ema_overwrite_frequency must be 1 or more")
-    clips = [clip for clip in (clipnorm, clipvalue, global_clipnorm) if clip is not None]
-    _check(len(clips) <= 1, keras_name, "only one of clipnorm, clipvalue and global_clipnorm can be given")
-    _check(all(clip > 0 for clip in clips), keras_name, f"the bound of the gradient must be above 0, got {clips}")
-    _check(loss_scale_factor is None or loss_scale_factor > 0, keras_name, "loss_scale_factor must be above 0")
-    try:
-        # Keras asks a schedule for the number of gradients seen; the step counts updates.
-        rate = (lambda count: learning_rate(count * every + every - 1)) if callable(learning_rate) else learning_rate
-        tx = step(rate)
-        if weight_decay is not None:
-            tx = _shrinking_first(rate, weight_decay, exclude_from_weight_decay, tx)
-        if clipnorm is not None:
-            tx = chain(keras_name, clip_by_norm(max_norm=clipnorm), tx)
-        if clipvalue is not None:
-            tx = chain(keras_name, optax.clip(clipvalue), tx)
-        if global_clipnorm is not None:
-            tx = chain(keras_name, optax.clip_by_global_norm(global_clipnorm), tx)
-        if every > 1:
-            tx = _accumulating(tx, every)
-        if loss_scale_factor is not None:
-            tx = chain(keras_name, optax.scale(1 / loss_scale_factor), tx)
-        if use_ema:
-            tx = _averaging(tx, ema_momentum, ema_overwrite_frequency, every)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{keras_name}: {error}") from error
-    return optax.with_extra_args_support(tx)
+    if sum(clip is not None for clip in (clipnorm, clipvalue, global_clipnorm)) > 1:
+        raise ValueError("only one of clipnorm, clipvalue and global_clipnorm can be given")
+    # Keras asks a schedule for the number of gradients seen; the step counts updates.
+    rate = (lambda count: learning_rate(count * every + every - 1)) if callable(learning_rate) else learning_rate
+    tx = step(rate)
+    if weight_decay is not None:
+        tx = _shrinking_first(rate, weight_decay, exclude_from_weight_decay, tx)
+    if clipnorm is not None:
+        tx = chain(keras_name, clip_by_norm(max_norm=clipnorm), tx)
+    if clipvalue is not None:
+        tx = chain(keras_name, optax.clip(clipvalue), tx)
+    if global_clipnorm is not None:
+        tx = chain(keras_name, optax.clip_by_global_norm(global_clipnorm), tx)
+    if every > 1:
+        tx = _accumulating(tx, every)
+    if loss_scale_factor is not None:
+        tx = chain(keras_name, optax.scale(1 / loss_scale_factor), tx)
+    return _averaging(tx, ema_momentum, ema_overwrite_frequency, every) if use_ema else tx
 
 
-def _check(holds: bool, name: str, otherwise: str, kind: type[Exception] = ValueError) -> None:
-    if not holds:
-        raise kind(f"{name}: {otherwise}")
+def _on_arrays(name: str, tx: Tx, patterns: Mapping[str, Sequence[str]]) -> Tx:
+    """Let Python numbers be parameters, and check that each pattern is found in the name of one."""
+    tx = optax.with_extra_args_support(tx)
+    arrays = functools.partial(jax.tree.map, _array)
+
+    def init(params: PyTree) -> Any:
+        names = [where for where, _ in named_leaves(params, is_leaf=_is_none)]
+        for key, given in patterns.items():
+            check_matched(f"{name}: {key}", given, names)
+        return tx.init(arrays(params))
+
+    def update(updates: PyTree, state: Any, params: PyTree = None, **extra: Any) -> tuple[PyTree, Any]:
+        return tx.update(arrays(updates), state, arrays(params), **extra)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 @equation()
 def clip_by_norm(g: Any, s: Any, p: Any, t: Any, *, max_norm: Positive = 1.0) -> tuple[Any, dict[str, Any]]:
     """Shorten the gradient of each leaf to at most `max_norm`: u = g c / max(‖g‖, c)."""
     return g * (max_norm / jnp.maximum(jnp.sqrt(jnp.sum(abs2(g))), max_norm)), {}
+
+
+@equation()
+def scale_by_ratio(g: Any, s: Any, p: Any, t: Any, *, adam_lr_ratio: NonNegative = 1.0) -> tuple[Any, dict[str, Any]]:
+    """Multiply by a ratio of learning rates, which stays what it is when the rate is set: u = r g."""
+    return adam_lr_ratio * g, {}
 
 
 class ShrinkingState(NamedTuple):
@@ -163,10 +227,10 @@ class ShrinkingState(NamedTuple):
 
 def _shrinking_first(rate: ScalarOrSchedule, weight_decay: ScalarOrSchedule, excluded: Sequence[str], step: Tx) -> Tx:
     def mask(tree: PyTree) -> PyTree:
-        def is_shrunk(path: Any, _: Any) -> bool:
-            return not any(re.search(pattern, path_of(path)) for pattern in excluded)
+        def is_shrunk(where: str, _: Any) -> bool:
+            return not any(re.search(pattern, where) for pattern in excluded)
 
-        return tree_map_with_path(is_shrunk, tree, is_leaf=_is_none)
+        return map_by_name(is_shrunk, tree, is_leaf=_is_none)
 
     decay = optax.masked(decay_weights(learning_rate=rate, weight_decay=weight_decay), mask)
 
@@ -211,8 +275,8 @@ def _averaging(tx: Tx, momentum: float, overwrite_frequency: int | None, every: 
         if overwrite_frequency is not None:
             now = (iterations + 1) % overwrite_frequency == 0
 
-            def overwritten(u: Any, a: jax.Array, p: jax.Array) -> jax.Array:
-                return jnp.where(now, a.astype(p.dtype) - p, jnp.zeros_like(p) if u is None else u)
+            def overwritten(u: Any, a: Any, p: Any) -> Any:
+                return None if p is None else jnp.where(now, a.astype(p.dtype) - p, jnp.zeros_like(p) if u is None else u)
 
             updates = jax.tree.map(overwritten, updates, average, params, is_leaf=_is_none)
         return updates, AveragingState(optax.safe_increment(state.count), average, step)
@@ -280,12 +344,13 @@ def _moved(params: PyTree, updates: PyTree) -> PyTree:
     return jax.tree.map(lambda u, p: p if u is None else optax.apply_updates(p, u), updates, params, is_leaf=_is_none)
 
 
+@_optimizer()
 def SGD(
-    learning_rate: ScalarOrSchedule = 0.01,
-    momentum: ScalarOrSchedule = 0.0,
+    learning_rate: NonNegative = 0.01,
+    momentum: Decay = 0.0,
     nesterov: bool = False,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `SGD`: v ← μ v + η g; θ ← θ − v, or θ − (μ v + η g) with `nesterov`: the rate inside the velocity.
 
     Args:
@@ -298,20 +363,21 @@ def SGD(
     """
 
     def step(rate: ScalarOrSchedule) -> Tx:
-        if isinstance(momentum, int | float) and momentum == 0:
+        if is_number(momentum) and momentum == 0:
             return scale_by_learning_rate(learning_rate=rate)
         velocity = (scale_by_nesterov if nesterov else scale_by_momentum)(decay=momentum)
         return chain("SGD", scale_by_learning_rate(learning_rate=rate, flip_sign=False), velocity, optax.scale(-1.0))
 
-    return _optimizer("SGD", learning_rate, step, **options)
+    return step
 
 
+@_optimizer()
 def Adagrad(
-    learning_rate: ScalarOrSchedule = 0.001,
-    initial_accumulator_value: ScalarOrSchedule = 0.1,
-    epsilon: ScalarOrSchedule = 1e-7,
+    learning_rate: NonNegative = 0.001,
+    initial_accumulator_value: NonNegative = 0.1,
+    epsilon: NonNegative = 1e-7,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Adagrad`: G ← G + g²; θ ← θ − η g/√(G + ε), ε inside the root.
 
     Args:
@@ -321,17 +387,18 @@ def Adagrad(
     Slots: G.
     """
     scale = scale_by_adagrad(eps=0.0, eps_root=epsilon, initial_accumulator=initial_accumulator_value)
-    return _optimizer("Adagrad", learning_rate, _then_rate("Adagrad", scale), **options)
+    return _then_rate("Adagrad", scale)
 
 
+@_optimizer()
 def RMSprop(
-    learning_rate: ScalarOrSchedule = 0.001,
-    rho: ScalarOrSchedule = 0.9,
-    momentum: ScalarOrSchedule = 0.0,
-    epsilon: ScalarOrSchedule = 1e-7,
+    learning_rate: NonNegative = 0.001,
+    rho: Decay = 0.9,
+    momentum: Decay = 0.0,
+    epsilon: NonNegative = 1e-7,
     centered: bool = False,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `RMSprop`: G ← ρ G + (1−ρ) g²; b ← μ b + η g/√(G + ε); θ ← θ − b: ε inside the root, the rate inside b.
 
     Args:
@@ -348,19 +415,20 @@ def RMSprop(
             "RMSprop",
             (scale_by_centered_rmsprop if centered else scale_by_rmsprop)(decay=rho, eps=0.0, eps_root=epsilon),
             scale_by_learning_rate(learning_rate=rate, flip_sign=False),
-            *([] if isinstance(momentum, int | float) and momentum == 0 else [scale_by_momentum(decay=momentum)]),
+            *([] if is_number(momentum) and momentum == 0 else [scale_by_momentum(decay=momentum)]),
             optax.scale(-1.0),
         )
 
-    return _optimizer("RMSprop", learning_rate, step, **options)
+    return step
 
 
+@_optimizer()
 def Adadelta(
-    learning_rate: ScalarOrSchedule = 0.001,
-    rho: ScalarOrSchedule = 0.95,
-    epsilon: ScalarOrSchedule = 1e-7,
+    learning_rate: NonNegative = 0.001,
+    rho: Decay = 0.95,
+    epsilon: Positive = 1e-7,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Adadelta`: G ← ρ G + (1−ρ) g²; Δ = √(S+ε)/√(G+ε) g; S ← ρ S + (1−ρ) Δ²; θ ← θ − η Δ.
 
     Args:
@@ -372,17 +440,18 @@ def Adadelta(
     Slots: G, S.
     """
     scale = scale_by_adadelta(rho=rho, eps=epsilon)
-    return _optimizer("Adadelta", learning_rate, _then_rate("Adadelta", scale), **options)
+    return _then_rate("Adadelta", scale)
 
 
+@_optimizer()
 def Adam(
-    learning_rate: ScalarOrSchedule = 0.001,
-    beta_1: ScalarOrSchedule = 0.9,
-    beta_2: ScalarOrSchedule = 0.999,
-    epsilon: ScalarOrSchedule = 1e-7,
+    learning_rate: NonNegative = 0.001,
+    beta_1: Decay = 0.9,
+    beta_2: Decay = 0.999,
+    epsilon: NonNegative = 1e-7,
     amsgrad: bool = False,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Adam`: θ ← θ − η √(1−β₂ᵗ)/(1−β₁ᵗ) m/(√v + ε): ε on the uncorrected root.
 
     Args:
@@ -393,19 +462,23 @@ def Adam(
 
     Slots: m, v; v_max with `amsgrad`.
     """
-    scale = (scale_by_amsgrad if amsgrad else scale_by_adam)(b1=beta_1, b2=beta_2, eps=0.0, eps_hat=epsilon)
-    return _optimizer("Adam", learning_rate, _then_rate("Adam", scale), **options)
+    return _then_rate("Adam", _adam_direction(beta_1, beta_2, epsilon, amsgrad))
 
 
+def _adam_direction(b1: ScalarOrSchedule, b2: ScalarOrSchedule, epsilon: ScalarOrSchedule, amsgrad: bool) -> Tx:
+    return (scale_by_amsgrad if amsgrad else scale_by_adam)(b1=b1, b2=b2, eps=0.0, eps_hat=epsilon)
+
+
+@_optimizer()
 def AdamW(
-    learning_rate: ScalarOrSchedule = 0.001,
-    weight_decay: ScalarOrSchedule = 0.004,
-    beta_1: ScalarOrSchedule = 0.9,
-    beta_2: ScalarOrSchedule = 0.999,
-    epsilon: ScalarOrSchedule = 1e-7,
+    learning_rate: NonNegative = 0.001,
+    weight_decay: NonNegative = 0.004,
+    beta_1: Decay = 0.9,
+    beta_2: Decay = 0.999,
+    epsilon: NonNegative = 1e-7,
     amsgrad: bool = False,
     **options: Unpack[SharedOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `AdamW`: `Adam` with weight decay by default.
 
     Args:
@@ -414,38 +487,39 @@ def AdamW(
 
     Slots: as `Adam`.
     """
-    _check(weight_decay is not None, "AdamW", "weight_decay must be a number or a schedule")
-    return Adam(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options)
+    return _then_rate("AdamW", _adam_direction(beta_1, beta_2, epsilon, amsgrad))
 
 
+@_optimizer()
 def Adamax(
-    learning_rate: ScalarOrSchedule = 0.001,
-    beta_1: ScalarOrSchedule = 0.9,
-    beta_2: ScalarOrSchedule = 0.999,
-    epsilon: ScalarOrSchedule = 1e-7,
+    learning_rate: NonNegative = 0.001,
+    beta_1: Decay = 0.9,
+    beta_2: Decay = 0.999,
+    epsilon: NonNegative = 1e-7,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Adamax`: u ← max(β₂ u, |g|); θ ← θ − η m̂/(u + ε).
 
     Arguments as in `Adam`. Slots: m, u.
     """
     scale = scale_by_adamax(b1=beta_1, b2=beta_2, eps=epsilon)
-    return _optimizer("Adamax", learning_rate, _then_rate("Adamax", scale), **options)
+    return _then_rate("Adamax", scale)
 
 
+@_optimizer()
 def Nadam(
-    learning_rate: ScalarOrSchedule = 0.001,
-    beta_1: ScalarOrSchedule = 0.9,
-    beta_2: ScalarOrSchedule = 0.999,
-    epsilon: ScalarOrSchedule = 1e-7,
+    learning_rate: NonNegative = 0.001,
+    beta_1: Decay = 0.9,
+    beta_2: Decay = 0.999,
+    epsilon: NonNegative = 1e-7,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Nadam`: θ ← θ − η m̂/(√v̂ + ε) with the m̂ of `jaxopt_lec.nadam` for ψ = 1.
 
     Arguments as in `Adam`. Slots: m, v, mu_product.
     """
     scale = _with_one_product(scale_by_nadam(b1=beta_1, b2=beta_2, eps=epsilon, momentum_decay=1.0))
-    return _optimizer("Nadam", learning_rate, _then_rate("Nadam", scale), **options)
+    return _then_rate("Nadam", scale)
 
 
 def _with_one_product(nadam: Tx) -> Tx:
@@ -458,22 +532,24 @@ def _with_one_product(nadam: Tx) -> Tx:
         products = treedef.flatten_up_to(new.slots["mu_product"])
         gone_on = [product for g, product in zip(gs, products, strict=True) if g is not None]
         if gone_on:
-            products = [None if p is None else gone_on[0].astype(p.dtype) for p in products]
+            # Copies, since a state may be donated.
+            products = [None if p is None else jnp.array(gone_on[0], p.dtype, copy=True) for p in products]
         return directions, new._replace(slots={**new.slots, "mu_product": treedef.unflatten(products)})
 
     return optax.GradientTransformation(nadam.init, update)
 
 
+@_optimizer()
 def Ftrl(
-    learning_rate: ScalarOrSchedule = 0.001,
-    learning_rate_power: float = -0.5,
-    initial_accumulator_value: ScalarOrSchedule = 0.1,
-    l1_regularization_strength: ScalarOrSchedule = 0.0,
-    l2_regularization_strength: float = 0.0,
-    l2_shrinkage_regularization_strength: float = 0.0,
-    beta: ScalarOrSchedule = 0.0,
+    learning_rate: Positive = 0.001,
+    learning_rate_power: NonPositiveNumber = -0.5,
+    initial_accumulator_value: NonNegative = 0.1,
+    l1_regularization_strength: NonNegative = 0.0,
+    l2_regularization_strength: NonNegativeNumber = 0.0,
+    l2_shrinkage_regularization_strength: NonNegativeNumber = 0.0,
+    beta: NonNegative = 0.0,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Ftrl`: as `jaxopt_lec.ftrl`, with twice the L2 strengths.
 
     Args:
@@ -497,15 +573,16 @@ def Ftrl(
             beta=beta,
         )
 
-    return _optimizer("Ftrl", learning_rate, step, **options)
+    return step
 
 
+@_optimizer()
 def Lion(
-    learning_rate: ScalarOrSchedule = 0.001,
-    beta_1: ScalarOrSchedule = 0.9,
-    beta_2: ScalarOrSchedule = 0.99,
+    learning_rate: NonNegative = 0.001,
+    beta_1: Decay = 0.9,
+    beta_2: Decay = 0.99,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Lion`: θ ← θ − η sign(β₁ m + (1−β₁) g); m ← β₂ m + (1−β₂) g.
 
     Args:
@@ -515,18 +592,19 @@ def Lion(
 
     Slots: m.
     """
-    return _optimizer("Lion", learning_rate, _then_rate("Lion", scale_by_lion(b1=beta_1, b2=beta_2)), **options)
+    return _then_rate("Lion", scale_by_lion(b1=beta_1, b2=beta_2))
 
 
+@_optimizer()
 def Adafactor(
-    learning_rate: ScalarOrSchedule = 0.001,
-    beta_2_decay: float = -0.8,
-    epsilon_1: ScalarOrSchedule = 1e-30,
-    epsilon_2: ScalarOrSchedule = 1e-3,
-    clip_threshold: ScalarOrSchedule = 1.0,
+    learning_rate: NonNegative = 0.001,
+    beta_2_decay: NonPositiveNumber = -0.8,
+    epsilon_1: NonNegative = 1e-30,
+    epsilon_2: NonNegative = 1e-3,
+    clip_threshold: Positive = 1.0,
     relative_step: bool = True,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Adafactor`: as `jaxopt_lec.adafactor`.
 
     Args:
@@ -548,44 +626,46 @@ def Adafactor(
             clip_threshold=clip_threshold,
         )
 
-    return _optimizer("Adafactor", learning_rate, step, **options)
+    return step
 
 
+@_optimizer()
 def Lamb(
-    learning_rate: ScalarOrSchedule = 0.001,
-    beta_1: ScalarOrSchedule = 0.9,
-    beta_2: ScalarOrSchedule = 0.999,
-    epsilon: ScalarOrSchedule = 1e-7,
+    learning_rate: NonNegative = 0.001,
+    beta_1: Decay = 0.9,
+    beta_2: Decay = 0.999,
+    epsilon: NonNegative = 1e-7,
     **options: Unpack[KerasOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Lamb`: θ ← θ − η (‖θ‖/‖r‖) r with r = m̂/(√v̂ + ε), norms for each variable; the decay is outside the ratio.
 
     Arguments and slots as in `Adam`.
     """
     scale = chain("Lamb", scale_by_adam(b1=beta_1, b2=beta_2, eps=epsilon), scale_by_trust_ratio())
-    return _optimizer("Lamb", learning_rate, _then_rate("Lamb", scale), **options)
+    return _then_rate("Lamb", scale)
 
 
+@_optimizer(shrinks=False)
 def Muon(
-    learning_rate: ScalarOrSchedule = 0.001,
-    adam_beta_1: ScalarOrSchedule = 0.9,
-    adam_beta_2: ScalarOrSchedule = 0.999,
-    adam_weight_decay: ScalarOrSchedule | None = 0.004,
-    epsilon: ScalarOrSchedule = 1e-7,
-    weight_decay: ScalarOrSchedule | None = 0.004,
+    learning_rate: NonNegative = 0.001,
+    adam_beta_1: Decay = 0.9,
+    adam_beta_2: Decay = 0.999,
+    adam_weight_decay: NonNegative | None = 0.004,
+    epsilon: NonNegative = 1e-7,
+    weight_decay: NonNegative | None = 0.004,
     *,
     exclude_layers: Sequence[str] | None = None,
     exclude_embeddings: bool = True,
     muon_a: float = 3.4445,
     muon_b: float = -4.7750,
     muon_c: float = 2.0315,
-    adam_lr_ratio: float = 1,
-    momentum: ScalarOrSchedule = 0.95,
-    ns_steps: int = 5,
+    adam_lr_ratio: NonNegative = 1,
+    momentum: Decay = 0.95,
+    ns_steps: Annotated[int, Range(0, math.inf)] = 5,
     nesterov: bool = True,
-    rms_rate: ScalarOrSchedule | None = 0.2,
+    rms_rate: NonNegative | None = 0.2,
     **options: Unpack[SharedOptions],
-) -> optax.GradientTransformationExtraArgs:
+) -> Step:
     """Keras `Muon`: θ ← θ − η ρ √max(n, m) O for matrices, O the orthogonalized g + μ v, v ← μ v + g; `Adam` for the rest.
 
     Args:
@@ -594,7 +674,7 @@ def Muon(
         exclude_layers: regular expressions, searched for in the path, of matrices that Adam takes.
         exclude_embeddings: whether Adam takes the matrices with "embedding" in their path.
         muon_a, muon_b, muon_c, ns_steps: as `coefficients` and `steps` of `jaxopt_lec.orthogonalize`.
-        adam_lr_ratio: Adam's rate is η times it, in [0, ∞).
+        adam_lr_ratio: Adam's rate is η times it, in [0, ∞); also of an η that is set in the state.
         momentum: μ in [0, 1).
         nesterov: the look-ahead g + μ v; else v.
         rms_rate: ρ in [0, ∞); `None` leaves out ρ √max(n, m).
@@ -603,14 +683,14 @@ def Muon(
     Slots: v of the matrices; m, v of the rest.
     """
 
-    def uses_adam(path: Any, p: Any) -> bool:
-        where = path_of(path)
+    def label(where: str, p: Any) -> str:
         embedding = exclude_embeddings and "embedding" in where.lower()
-        return jnp.ndim(p) != 2 or embedding or any(re.search(layer, where) for layer in exclude_layers or ())
+        excluded = any(re.search(layer, where) for layer in exclude_layers or ())
+        return "adam" if jnp.ndim(p) != 2 or embedding or excluded else "muon"
 
     def step(rate: ScalarOrSchedule) -> Tx:
-        adam_rate = (lambda count: adam_lr_ratio * rate(count)) if callable(rate) else adam_lr_ratio * rate
-        adam = _then_rate("Muon", scale_by_adam(b1=adam_beta_1, b2=adam_beta_2, eps=0.0, eps_hat=epsilon))(adam_rate)
+        adam = _then_rate("Muon", _adam_direction(adam_beta_1, adam_beta_2, epsilon, False))(rate)
+        adam = chain("Muon", adam, scale_by_ratio(adam_lr_ratio=adam_lr_ratio))
         direction = chain(
             "Muon",
             (scale_by_nesterov if nesterov else scale_by_momentum)(decay=momentum),
@@ -627,16 +707,16 @@ def Muon(
             adam = _shrinking_first(rate, adam_weight_decay, excluded, adam)
         if weight_decay is not None:
             muon = _shrinking_first(rate, weight_decay, excluded, muon)
-        return _partition({"adam": adam, "muon": muon}, lambda path, p: "adam" if uses_adam(path, p) else "muon")
+        return _partition({"adam": adam, "muon": muon}, label)
 
-    return _optimizer("Muon", learning_rate, step, **options)
+    return step
 
 
-def _partition(transformations: dict[str, Tx], label: Callable[[Any, Any], str]) -> Tx:
+def _partition(transformations: dict[str, Tx], label: Callable[[str, Any], str]) -> Tx:
     """Return `optax.partition` by what the parameters are; a gradient may be missing, and says nothing of its parameter."""
 
     def by(params: PyTree) -> optax.GradientTransformationExtraArgs:
-        return optax.partition(transformations, tree_map_with_path(label, params))
+        return optax.partition(transformations, map_by_name(label, params))
 
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
         return by(updates if params is None else params).update(updates, state, params)
@@ -644,5 +724,5 @@ def _partition(transformations: dict[str, Tx], label: Callable[[Any, Any], str])
     return optax.GradientTransformation(lambda params: by(params).init(params), update)
 
 
-def _then_rate(name: str, direction: Tx) -> Callable[[ScalarOrSchedule], Tx]:
+def _then_rate(name: str, direction: Tx) -> Step:
     return lambda rate: chain(name, direction, scale_by_learning_rate(learning_rate=rate))

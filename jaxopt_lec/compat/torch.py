@@ -5,30 +5,45 @@ Each constructor has the signature of its PyTorch class, with these readings:
 - `params` is `None`, all parameters alike, or a list of groups as in PyTorch, whose `"params"` is a regular expression, or a
   list of them, searched for in the parameter's path joined by "/": `[{"params": "bias|scale", "weight_decay": 0.0}, {}]`. A
   group without `"params"` takes the rest. Each parameter must belong to exactly one group.
-- `lr` is a number or a schedule, a function of the number of steps done, like a `LambdaLR` times the rate.
+- `lr` is a number or a schedule, a function of the number of steps done, like a `LambdaLR` times the rate. A schedule
+  and a `jax.Array` stay in force as given; a Python number can be set in the state.
 - `foreach`, `fused`, `capturable` and `differentiable` choose an implementation in PyTorch; they have no effect.
 - The real and imaginary parts of a complex parameter are two real ones. Its gradient is PyTorch's ∂L/∂Re + i ∂L/∂Im, the
   conjugate of what `jax.grad` returns.
 - A parameter whose gradient is `None` is skipped; `jaxopt_lec.count_by_leaf` keeps its step number back too, as PyTorch.
 
-All raise ValueError for a hyperparameter out of range, a pattern that matches nothing, and a parameter in no group or two.
+All raise TypeError for an argument of the wrong type, such as a schedule where a number is needed, and ValueError for one
+out of range; `init` raises ValueError for a pattern that matches nothing and for a parameter in no group or in two,
+`update` TypeError for another optimizer's state.
 """
 
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeAlias
+from typing import Annotated, Any, ParamSpec, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import tree_map_with_path
 
+from jaxopt_lec.compat.arguments import (
+    AtLeastOne,
+    Decay,
+    NonNegative,
+    NonPositiveNumber,
+    Positive,
+    Share,
+    bound,
+    checked,
+    guarded,
+    is_number,
+    patterns,
+)
 from jaxopt_lec.compat.lbfgs import lbfgs
-from jaxopt_lec.compat.paths import path_of
 from jaxopt_lec.equation import EquationState, chain
-from jaxopt_lec.hyperparameters import ScalarOrSchedule
+from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.adadelta import scale_by_adadelta
 from jaxopt_lec.optimizers.adafactor import scale_by_adafactor
 from jaxopt_lec.optimizers.adagrad import scale_by_adagrad
@@ -45,6 +60,7 @@ from jaxopt_lec.optimizers.radam import scale_by_radam
 from jaxopt_lec.optimizers.rmsprop import scale_by_centered_rmsprop, scale_by_rmsprop
 from jaxopt_lec.optimizers.rprop import scale_by_rprop
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
+from jaxopt_lec.paths import check_matched, map_by_name, named_leaves
 
 __all__ = [
     "ASGD",
@@ -68,25 +84,33 @@ __all__ = [
 P = ParamSpec("P")
 Groups: TypeAlias = Sequence[Mapping[str, Any]] | None
 Tx: TypeAlias = optax.GradientTransformation
+Shrinking: TypeAlias = Annotated[ScalarOrSchedule, Range(0, 1, closed="neither")]
+Growing: TypeAlias = Annotated[ScalarOrSchedule, Range(1, math.inf, closed="neither")]
 
 
 class TorchOptimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # Optax is untyped
-    """A gradient transformation that knows PyTorch's name and options for itself.
+    """A gradient transformation that knows PyTorch's name and options for itself."""
 
-    Attributes:
-        name: the name of the class in `torch.optim`.
-        groups: for each parameter group its options, defaults filled in; `"params"` is the tuple of patterns, `None` for the
-            rest.
-    """
+    @classmethod
+    def of(cls, name: str, groups: tuple[dict[str, Any], ...], tx: Tx) -> "TorchOptimizer":
+        """Hold `tx` with what it is called; `update` has it, so that what takes the pair apart can put it together again."""
+        inner = optax.with_extra_args_support(tx)
 
-    name: str
-    groups: tuple[dict[str, Any], ...]
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+            return inner.update(updates, state, params, **extra)
 
-    def __new__(cls, name: str, groups: tuple[dict[str, Any], ...], tx: Tx) -> "TorchOptimizer":
-        """Hold `tx` with what it is called."""
-        self = super().__new__(cls, tx.init, optax.with_extra_args_support(tx).update)
-        self.name, self.groups = name, groups
-        return self
+        update.name, update.groups = name, groups  # type: ignore[attr-defined]
+        return cls(inner.init, update)
+
+    @property
+    def name(self) -> str:
+        """The name of the class in `torch.optim`."""
+        return self.update.name
+
+    @property
+    def groups(self) -> tuple[dict[str, Any], ...]:
+        """The options of each parameter group, defaults filled in; `"params"` are its patterns, `None` for the rest."""
+        return self.update.groups
 
 
 def _optimizer(
@@ -105,11 +129,16 @@ def _optimizer(
 
         @functools.wraps(build)
         def make(*args: P.args, **kwargs: P.kwargs) -> TorchOptimizer:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            options = dict(bound.arguments)
+            options = bound(name, signature, args, kwargs)
             kept = {key: options[key] for key in of_the_call}
-            groups = tuple(options | group | kept for group in _checked_groups(name, options.pop("params"), options))
+            given = _checked_groups(name, options.pop("params"), options)
+            groups = tuple(
+                {
+                    **checked(name if len(given) == 1 else f"{name}: group {i}", signature, options | group | kept),
+                    "params": at,
+                }
+                for i, (at, group) in enumerate(given)
+            )
 
             def transformation(group: dict[str, Any]) -> Tx:
                 try:
@@ -119,59 +148,58 @@ def _optimizer(
                 return _on_parts(tx) if complex_parameters else _refusing_complex(name, tx)
 
             if len(groups) == 1 and groups[0]["params"] is None:
-                return TorchOptimizer(name, groups, transformation(groups[0]))
+                return TorchOptimizer.of(name, groups, guarded(name, transformation(groups[0])))
             labels = functools.partial(_labels, name, [group["params"] for group in groups])
             transformations = {i: transformation(group) for i, group in enumerate(groups)}
-            return TorchOptimizer(name, groups, optax.partition(transformations, labels))
+            return TorchOptimizer.of(name, groups, guarded(name, optax.partition(transformations, labels)))
 
         return make
 
     return decorate
 
 
-def _checked_groups(name: str, groups: Any, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _checked_groups(
+    name: str, groups: Any, options: Mapping[str, Any]
+) -> list[tuple[tuple[str, ...] | None, dict[str, Any]]]:
+    """Return for each group its patterns, `None` for the rest, and the options of its own."""
     if groups is None:
-        return [{"params": None}]
+        return [(None, {})]
     if not isinstance(groups, list | tuple) or not groups or not all(isinstance(group, Mapping) for group in groups):
         raise TypeError(
             f"{name}: params must be None or a list of groups such as {{'params': 'bias', 'weight_decay': 0.0}}; the "
             "parameters themselves are given to init"
         )
-    checked = []
+    found: list[tuple[tuple[str, ...] | None, dict[str, Any]]] = []
     for i, group in enumerate(groups):
         unknown = set(group) - set(options) - {"params"}
         if unknown:
             raise TypeError(f"{name}: group {i} has the unknown options {sorted(unknown)}; it may have {sorted(options)}")
-        patterns = group.get("params")
-        patterns = (patterns,) if isinstance(patterns, str) else None if patterns is None else tuple(patterns)
-        for pattern in patterns or ():
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError) as error:
-                raise ValueError(f"{name}: group {i}: {pattern!r} is not a regular expression: {error}") from error
-        checked.append({**group, "params": patterns})
-    if sum(group["params"] is None for group in checked) > 1:
+        own = dict(group)
+        at = own.pop("params", None)
+        at = None if at is None else patterns(f"{name}: group {i}", at)
+        if at == ():
+            raise ValueError(f"{name}: group {i} has no patterns; leave out 'params' for the group of the rest")
+        found.append((at, own))
+    if sum(at is None for at, _ in found) > 1:
         raise ValueError(f"{name}: only one group can take the rest; give the others 'params'")
-    return checked
+    return found
 
 
-def _labels(name: str, patterns: list[tuple[str, ...] | None], params: Any) -> Any:
+def _labels(name: str, groups: list[tuple[str, ...] | None], params: Any) -> Any:
     """Return the tree of the numbers of the groups that the parameters belong to."""
-    rest = [i for i, group in enumerate(patterns) if group is None]
-    used = set()
+    rest = [i for i, at in enumerate(groups) if at is None]
+    names = []
 
-    def label(path: Any, _: Any) -> int:
-        where = path_of(path)
-        found = [i for i, group in enumerate(patterns) if any(re.search(pattern, where) for pattern in group or ())]
+    def label(where: str, _: Any) -> int:
+        names.append(where)
+        found = [i for i, at in enumerate(groups) if any(re.search(pattern, where) for pattern in at or ())]
         if len(found) > 1 or not (found or rest):
             raise ValueError(f"{name}: the parameter {where!r} is in {f'the groups {found}' if found else 'no group'}")
-        used.update(found)
         return (found or rest)[0]
 
-    labels = tree_map_with_path(label, params, is_leaf=lambda x: x is None)
-    for i, group in enumerate(patterns):
-        if group is not None and i not in used:
-            raise ValueError(f"{name}: group {i} matches no parameter: {', '.join(map(repr, group))}")
+    labels = map_by_name(label, params, is_leaf=lambda x: x is None)
+    for i, at in enumerate(groups):
+        check_matched(f"{name}: group {i}", at or (), names)
     return labels
 
 
@@ -188,7 +216,7 @@ def _on_parts(tx: Tx) -> Tx:
 
 
 def _is_off(x: Any) -> bool:
-    return isinstance(x, int | float) and x == 0
+    return is_number(x) and bool(x == 0)
 
 
 def _uphill(maximize: bool) -> list[Tx]:
@@ -206,12 +234,14 @@ def _decaying(weight_decay: ScalarOrSchedule, decoupled: bool, direction: Tx) ->
 
 
 def _refusing_complex(name: str, tx: Tx) -> Tx:
-    def init(params: Any) -> Any:
-        def check(path: Any, p: Any) -> None:
-            if jnp.iscomplexobj(p):
-                raise TypeError(f"{name} does not take complex parameters, as in PyTorch: {path_of(path)!r}")
+    return _refusing(tx, TypeError, f"{name} does not take complex parameters, as in PyTorch", jnp.iscomplexobj)
 
-        tree_map_with_path(check, params)
+
+def _refusing(tx: Tx, kind: type[Exception], why: str, refuses: Callable[[Any], bool]) -> Tx:
+    def init(params: Any) -> Any:
+        for where, p in named_leaves(params):
+            if refuses(p):
+                raise kind(f"{why}: {repr(where) if where else 'the only leaf'} has shape {jnp.shape(p)}")
         return tx.init(params)
 
     return optax.GradientTransformation(init, tx.update)
@@ -220,10 +250,10 @@ def _refusing_complex(name: str, tx: Tx) -> Tx:
 @_optimizer()
 def SGD(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-3,
-    momentum: ScalarOrSchedule = 0,
-    dampening: ScalarOrSchedule = 0,
-    weight_decay: ScalarOrSchedule = 0,
+    lr: NonNegative = 1e-3,
+    momentum: Decay = 0,
+    dampening: Share = 0,
+    weight_decay: NonNegative = 0,
     nesterov: bool = False,
     *,
     maximize: bool = False,
@@ -241,7 +271,7 @@ def SGD(
 
     Slots: v with momentum. Errors: ValueError for `nesterov` without momentum or with dampening.
     """
-    if nesterov and (_is_off(momentum) or not _is_off(dampening)):
+    if nesterov and (_is_off(momentum) or callable(dampening) or (is_number(dampening) and dampening != 0)):
         raise ValueError("nesterov needs momentum and zero dampening")
     velocity = scale_by_nesterov(decay=momentum) if nesterov else scale_by_momentum(decay=momentum, dampening=dampening)
     return chain(
@@ -256,11 +286,11 @@ def SGD(
 @_optimizer(of_the_call=["initial_accumulator_value"])
 def Adagrad(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-2,
-    lr_decay: ScalarOrSchedule = 0,
-    weight_decay: ScalarOrSchedule = 0,
-    initial_accumulator_value: ScalarOrSchedule = 0,
-    eps: ScalarOrSchedule = 1e-10,
+    lr: NonNegative = 1e-2,
+    lr_decay: NonNegative = 0,
+    weight_decay: NonNegative = 0,
+    initial_accumulator_value: NonNegative = 0,
+    eps: NonNegative = 1e-10,
     foreach: bool | None = None,
     *,
     maximize: bool = False,
@@ -288,11 +318,11 @@ def Adagrad(
 @_optimizer()
 def RMSprop(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-2,
-    alpha: ScalarOrSchedule = 0.99,
-    eps: ScalarOrSchedule = 1e-8,
-    weight_decay: ScalarOrSchedule = 0,
-    momentum: ScalarOrSchedule = 0,
+    lr: NonNegative = 1e-2,
+    alpha: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0,
+    momentum: Decay = 0,
     centered: bool = False,
     capturable: bool = False,
     foreach: bool | None = None,
@@ -323,10 +353,10 @@ def RMSprop(
 @_optimizer()
 def Adadelta(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1.0,
-    rho: ScalarOrSchedule = 0.9,
-    eps: ScalarOrSchedule = 1e-6,
-    weight_decay: ScalarOrSchedule = 0,
+    lr: NonNegative = 1.0,
+    rho: Decay = 0.9,
+    eps: Positive = 1e-6,
+    weight_decay: NonNegative = 0,
     foreach: bool | None = None,
     *,
     capturable: bool = False,
@@ -355,10 +385,10 @@ def Adadelta(
 @_optimizer()
 def Adam(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-3,
-    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
-    eps: ScalarOrSchedule = 1e-8,
-    weight_decay: ScalarOrSchedule = 0,
+    lr: NonNegative = 1e-3,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0,
     amsgrad: bool = False,
     *,
     foreach: bool | None = None,
@@ -395,10 +425,10 @@ def _adam_direction(betas: tuple[ScalarOrSchedule, ScalarOrSchedule], eps: Scala
 @_optimizer()
 def AdamW(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-3,
-    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
-    eps: ScalarOrSchedule = 1e-8,
-    weight_decay: ScalarOrSchedule = 1e-2,
+    lr: NonNegative = 1e-3,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 1e-2,
     amsgrad: bool = False,
     *,
     maximize: bool = False,
@@ -423,11 +453,11 @@ def AdamW(
 @_optimizer()
 def NAdam(
     params: Groups = None,
-    lr: ScalarOrSchedule = 2e-3,
-    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
-    eps: ScalarOrSchedule = 1e-8,
-    weight_decay: ScalarOrSchedule = 0,
-    momentum_decay: ScalarOrSchedule = 4e-3,
+    lr: NonNegative = 2e-3,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0,
+    momentum_decay: Annotated[ScalarOrSchedule, Range(0, math.inf, closed="both")] = 4e-3,
     decoupled_weight_decay: bool = False,
     *,
     foreach: bool | None = None,
@@ -455,10 +485,10 @@ def NAdam(
 @_optimizer()
 def RAdam(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-3,
-    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
-    eps: ScalarOrSchedule = 1e-8,
-    weight_decay: ScalarOrSchedule = 0,
+    lr: NonNegative = 1e-3,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0,
     decoupled_weight_decay: bool = False,
     *,
     foreach: bool | None = None,
@@ -482,10 +512,10 @@ def RAdam(
 @_optimizer()
 def Adamax(
     params: Groups = None,
-    lr: ScalarOrSchedule = 2e-3,
-    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
-    eps: ScalarOrSchedule = 1e-8,
-    weight_decay: ScalarOrSchedule = 0,
+    lr: NonNegative = 2e-3,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0,
     foreach: bool | None = None,
     *,
     maximize: bool = False,
@@ -508,11 +538,11 @@ def Adamax(
 @_optimizer()
 def ASGD(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-2,
-    lambd: ScalarOrSchedule = 1e-4,
-    alpha: ScalarOrSchedule = 0.75,
-    t0: ScalarOrSchedule = 1e6,
-    weight_decay: ScalarOrSchedule = 0,
+    lr: NonNegative = 1e-2,
+    lambd: NonNegative = 1e-4,
+    alpha: NonNegative = 0.75,
+    t0: NonNegative = 1e6,
+    weight_decay: NonNegative = 0,
     foreach: bool | None = None,
     maximize: bool = False,
     differentiable: bool = False,
@@ -537,9 +567,9 @@ def ASGD(
 @_optimizer()
 def Rprop(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-2,
-    etas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.5, 1.2),
-    step_sizes: tuple[ScalarOrSchedule, ScalarOrSchedule] = (1e-6, 50),
+    lr: NonNegative = 1e-2,
+    etas: tuple[Shrinking, Growing] = (0.5, 1.2),
+    step_sizes: tuple[NonNegative, NonNegative] = (1e-6, 50),
     *,
     capturable: bool = False,
     foreach: bool | None = None,
@@ -568,11 +598,11 @@ def Rprop(
 @_optimizer(complex_parameters=False)
 def Adafactor(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-2,
-    beta2_decay: float = -0.8,
-    eps: tuple[ScalarOrSchedule | None, ScalarOrSchedule] = (None, 1e-3),
-    d: ScalarOrSchedule = 1.0,
-    weight_decay: ScalarOrSchedule = 0.0,
+    lr: NonNegative = 1e-2,
+    beta2_decay: NonPositiveNumber = -0.8,
+    eps: tuple[NonNegative | None, NonNegative] = (None, 1e-3),
+    d: Annotated[ScalarOrSchedule, Range(1, math.inf)] = 1.0,
+    weight_decay: NonNegative = 0.0,
     *,
     foreach: bool | None = None,
     maximize: bool = False,
@@ -589,8 +619,6 @@ def Adafactor(
 
     Slots: R, C, V. Errors: TypeError for complex parameters; ValueError for `d` below 1.
     """
-    if isinstance(d, int | float) and d < 1:
-        raise ValueError(f"d must lie in [1, inf), got {d}")
     direction = scale_by_adafactor(
         learning_rate=lr,
         decay_power=-beta2_decay,
@@ -607,16 +635,16 @@ def Adafactor(
 @_optimizer(complex_parameters=False)
 def Muon(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-3,
-    weight_decay: ScalarOrSchedule = 0.1,
-    momentum: ScalarOrSchedule = 0.95,
+    lr: NonNegative = 1e-3,
+    weight_decay: NonNegative = 0.1,
+    momentum: Decay = 0.95,
     nesterov: bool = True,
     ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
-    eps: ScalarOrSchedule = 1e-7,
-    ns_steps: int = 5,
+    eps: NonNegative = 1e-7,
+    ns_steps: Annotated[int, Range(0, 100)] = 5,
     adjust_lr_fn: str | None = None,
     *,
-    output_axis: int = -2,
+    output_axis: Annotated[int, Range(-2, -1, closed="both")] = -2,
 ) -> Tx:
     """`torch.optim.Muon`: v ← μ v + (1−μ) g; θ ← θ − lr (c O + λ θ), O the orthogonalized (1−μ) g + μ v, or v.
 
@@ -636,9 +664,7 @@ def Muon(
     adjust = {None: "original", "original": "original", "match_rms_adamw": "match_rms"}
     if adjust_lr_fn not in adjust:
         raise ValueError(f"adjust_lr_fn is None, 'original' or 'match_rms_adamw', got {adjust_lr_fn!r}")
-    if not 0 <= ns_steps < 100:
-        raise ValueError(f"ns_steps must lie in [0, 100), got {ns_steps}")
-    return chain(
+    tx = chain(
         "Muon",
         (scale_by_nesterov if nesterov else scale_by_momentum)(decay=momentum, average=True),
         orthogonalize(
@@ -652,14 +678,15 @@ def Muon(
         *_decay(weight_decay),
         scale_by_learning_rate(learning_rate=lr),
     )
+    return _refusing(tx, ValueError, "Muon takes matrices only, as in PyTorch", lambda p: jnp.ndim(p) != 2)
 
 
 @_optimizer(complex_parameters=False)
 def SparseAdam(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1e-3,
-    betas: tuple[ScalarOrSchedule, ScalarOrSchedule] = (0.9, 0.999),
-    eps: ScalarOrSchedule = 1e-8,
+    lr: NonNegative = 1e-3,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
     maximize: bool = False,
 ) -> Tx:
     """`torch.optim.SparseAdam`: Adam for the rows of the first axis that have a gradient; the others keep θ, m and v.
@@ -699,12 +726,12 @@ def _for_rows_with_gradient(tx: Tx) -> Tx:
 
 def LBFGS(
     params: Groups = None,
-    lr: ScalarOrSchedule = 1,
-    max_iter: int = 20,
-    max_eval: int | None = None,
+    lr: NonNegative = 1,
+    max_iter: AtLeastOne = 20,
+    max_eval: AtLeastOne | None = None,
     tolerance_grad: float = 1e-7,
     tolerance_change: float = 1e-9,
-    history_size: int = 100,
+    history_size: AtLeastOne = 100,
     line_search_fn: str | None = None,
 ) -> TorchOptimizer:
     """`torch.optim.LBFGS`: up to `max_iter` quasi-Newton iterations in each update.
@@ -725,15 +752,20 @@ def LBFGS(
 
     Reference: J. Nocedal, Updating quasi-Newton matrices with limited storage, 1980.
     """
-    options: dict[str, Any] = {
+    if params is not None:
+        raise ValueError("LBFGS takes all parameters together: params must be None")
+    given = {
         "lr": lr,
         "max_iter": max_iter,
-        "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
+        "max_eval": max_eval,
         "tolerance_grad": tolerance_grad,
         "tolerance_change": tolerance_change,
         "history_size": history_size,
         "line_search_fn": line_search_fn,
     }
-    if params is not None:
-        raise ValueError("LBFGS takes all parameters together: params must be None")
-    return TorchOptimizer("LBFGS", ({"params": None, **options},), lbfgs(**options))
+    options = checked("LBFGS", inspect.signature(LBFGS), given)
+    if line_search_fn not in (None, "strong_wolfe"):
+        raise ValueError(f"LBFGS: line_search_fn must be None or 'strong_wolfe', got {line_search_fn!r}")
+    if max_eval is None:
+        options["max_eval"] = max_iter * 5 // 4
+    return TorchOptimizer.of("LBFGS", ({"params": None, **options},), lbfgs(**options))

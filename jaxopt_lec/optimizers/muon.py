@@ -66,7 +66,7 @@ def orthogonalize(
 
 def _aspect_ratio(shape: tuple[int, int], output_axis: int) -> float:
     n_out, n_in = shape[output_axis], shape[-3 - output_axis]
-    return max(1.0, n_out / n_in) ** 0.5
+    return max(1.0, n_out / max(n_in, 1)) ** 0.5  # a leaf without elements has no ratio
 
 
 def _longer_side(shape: tuple[int, int], output_axis: int) -> float:

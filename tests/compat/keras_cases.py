@@ -91,7 +91,7 @@ OWN: dict[str, list[Options]] = {
         {},
         {"learning_rate": 0.02, "exclude_embeddings": False},
         {"learning_rate": 0.02, "exclude_embeddings": False, "nesterov": False, "momentum": 0.8},
-        {"learning_rate": 0.02, "exclude_layers": ["open", "nothing"], "adam_lr_ratio": 0.3},
+        {"learning_rate": 0.02, "exclude_layers": ["open", "bias"], "adam_lr_ratio": 0.3},
         {"learning_rate": 0.02, "exclude_layers": [r"closed/k"], "exclude_embeddings": False},
         {"learning_rate": 0.02, "rms_rate": None, "exclude_embeddings": False, "weight_decay": 0.3},
         {"learning_rate": 0.02, "adam_beta_1": 0.7, "adam_beta_2": 0.9, "epsilon": 0.1, "adam_weight_decay": 0.2},

@@ -766,7 +766,7 @@ def changed(path, value=None):
         ),
         (changed(["param_groups", 1, "amsgrad"], True), ValueError, "'layer/bias' has no entry 'max_exp_avg_sq'"),
         (changed(["param_groups", 1, "momentum"], 0.9), ValueError, r"no PyTorch optimizer.*and not \['momentum'\]"),
-        (changed(["param_groups", 1, "lr"], -1.0), ValueError, "learning_rate must lie in"),
+        (changed(["param_groups", 1, "lr"], -1.0), ValueError, r"Adam: group 1: lr must lie in \[0, inf\), got -1.0"),
         (changed(["param_groups"]), TypeError, "not the state_dict of a PyTorch optimizer"),
         (changed(["state"]), TypeError, "not the state_dict of a PyTorch optimizer"),
     ],
@@ -805,7 +805,12 @@ def test_wrong_state_dicts_are_refused(change, kind, message):
             ValueError,
             r"'layer/kernel': 'exp_avg.*expected \(3, 4\)",
         ),
-        ("layer/kernel", TypeError, "order must be a sequence"),
+        ("layer/kernel", TypeError, "order must be a list of paths or of pairs"),
+        ({"layer/kernel": LINEAR}, TypeError, r"order must be a list of paths .*, got {'layer/kernel': \(1, 0\)}"),
+        (list, TypeError, "order must be a list of paths"),
+        ([0, 1], TypeError, "order has 0, which is neither a path nor a pair"),
+        ([(0, LINEAR)], TypeError, "which is neither a path nor a pair"),
+        ([("embedding", 1)], TypeError, r"order has \('embedding', 1\), which is neither"),
         (None, ValueError, "'embedding': 'exp_avg.* has shape"),  # in the order of jax.tree.leaves
     ],
 )
@@ -909,6 +914,13 @@ def test_what_is_no_optimizer_or_not_its_state_is_refused():
         to_torch(like_torch.Adam(), like_torch.SGD().init(params), params)
     with pytest.raises(TypeError, match="Adam: this is not a state"):
         to_torch(like_torch.Adam(), like_torch.Adam().init(params), {"w": jnp.ones(3)})
+
+
+@pytest.mark.parametrize(("one", "other"), [("Adadelta", "Adamax"), ("Rprop", "ASGD"), ("Adam", "SparseAdam")])
+def test_the_state_of_another_optimizer_is_refused_though_all_shapes_agree(one, other):
+    params = {"w": jnp.ones(())}
+    with pytest.raises(TypeError, match=f"{one}: this is not a state that the optimizer's init makes"):
+        to_torch(getattr(like_torch, one)(), getattr(like_torch, other)().init(params), params)
 
 
 # --- files

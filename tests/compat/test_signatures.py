@@ -37,18 +37,19 @@ def test_signature_is_keras(name, monkeypatch):
     keras = importlib.import_module("keras")
     *theirs, (_, kind, _) = parameters(getattr(keras.optimizers, name))
     assert kind is inspect.Parameter.VAR_KEYWORD
-    *own, (_, options, _) = parameters(getattr(ours_keras, name))
-    assert options is inspect.Parameter.VAR_KEYWORD
+    ours = parameters(getattr(ours_keras, name))
     # The optimizer's own arguments, at their places, and what all share, by keyword.
-    by_position = [q[0] for q in own if q[1] is not inspect.Parameter.KEYWORD_ONLY]
+    by_position = [q[0] for q in ours if q[1] is not inspect.Parameter.KEYWORD_ONLY]
     assert by_position == [q[0] for q in theirs][: len(by_position)]
-    shared = {
-        q.name: q.default for q in inspect.signature(ours_keras._optimizer).parameters.values() if q.kind is q.KEYWORD_ONLY
-    }
-    assert set(shared) == ours_keras.KerasOptions.__annotations__.keys() | ours_keras.SharedOptions.__annotations__.keys()
-    ours = {**shared, **{key: default for key, _, default in own}}
-    assert ours.pop("exclude_from_weight_decay") == ()
-    assert ours == {key: default for key, _, default in theirs}
+    defaults = {key: default for key, _, default in ours}
+    assert defaults.pop("exclude_from_weight_decay") == ()
+    assert defaults == {key: default for key, _, default in theirs}
+
+
+def test_the_shared_options_have_types_for_type_checkers():
+    around = inspect.signature(ours_keras._around).parameters.values()
+    typed = ours_keras.KerasOptions.__annotations__.keys() | ours_keras.SharedOptions.__annotations__.keys()
+    assert {q.name for q in around if q.kind is q.KEYWORD_ONLY} == typed
 
 
 def steps(tx):
