@@ -1,12 +1,12 @@
-"""How should many small training runs share a machine? Five ways, side by side, on one case.
+"""How long does a tuning study take? Four ways, side by side, on one study.
 
-    python benchmarks/lanes.py
+    python benchmarks/sweep.py
 
-80 lanes (16 learning rates × 5 seeds) of a 64-100-10 perceptron on scikit-learn's digits, 500 steps of Adam on
-mini-batches of 128, compiled beforehand. All but the two loops of steps also score the validation set at the end. The ways
-take turns; the table shows each one's median and its ratio to ours. Seconds depend on the machine and on what else it is
-doing; the ratios are what to look at. All ways but ours see the CPU as one device that may use all cores, as JAX and
-PyTorch do by default.
+640 trainings: 8 optimizers × 16 learning rates × 5 seeds of a 64-64-64-10 perceptron on scikit-learn's digits, 500 steps on
+mini-batches of 128. All but the two loops of steps also score the validation set at the end. The ways take turns, each in
+a process of its own; the table shows medians, and ratios to ours within one turn. Seconds depend on the machine and on
+what else it is doing; the ratios are what to look at. All ways but ours see the CPU as one device that may use all cores,
+as JAX and PyTorch do by default.
 """
 
 import argparse
@@ -27,78 +27,104 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
-from jaxopt_lec.lab.lanes import candidates, compile_lanes, measure_plan
+import jaxopt_lec as jl
+from jaxopt_lec import lab
 from jaxopt_lec.lab.training import Lane, Shared, block_length, hold, seeded, train_lane
-from jaxopt_lec.lab.workloads import Classification, Remedies
-from jaxopt_lec.lab.workloads.digits import digits
-from jaxopt_lec.lab.workloads.models import MLP
+from jaxopt_lec.lab.workloads import load_workload
 
 STEPS, BATCH, SEEDS = 500, 128, 5
-TORCH_SHARE = 10  # PyTorch runs every tenth lane, and its time is multiplied: all lanes cost the same, and it takes minutes
 RATES = np.geomspace(1e-4, 1e-1, 16)
-WORKLOAD = Classification("digits", digits(), lambda rngs: MLP(64, (100,), 10, Remedies(), rngs=rngs))
+# Loops of steps run every so manieth lane, and their time is multiplied: all lanes cost the same, and they take minutes.
+SHARE = 10
+WORKLOAD = load_workload("digits-mlp")
+
+# Each in ours, in Optax, and in PyTorch.
+OPTIMIZERS = {
+    "sgd": (jl.sgd, optax.sgd, ("SGD", {})),
+    "momentum": (jl.momentum, partial(optax.sgd, momentum=0.9), ("SGD", {"momentum": 0.9})),
+    "nesterov": (jl.nesterov, partial(optax.sgd, momentum=0.9, nesterov=True), ("SGD", {"momentum": 0.9, "nesterov": True})),
+    "adagrad": (jl.adagrad, optax.adagrad, ("Adagrad", {})),
+    "rmsprop": (jl.rmsprop, optax.rmsprop, ("RMSprop", {})),
+    "adadelta": (jl.adadelta, optax.adadelta, ("Adadelta", {})),
+    "adam": (jl.adam, optax.adam, ("Adam", {})),
+    "adamw": (jl.adamw, optax.adamw, ("AdamW", {})),
+}
+LANES = len(OPTIMIZERS) * len(RATES) * SEEDS
 
 
 def case() -> tuple[Lane, Shared]:
     rates, seeds = zip(*product(RATES, range(SEEDS)), strict=True)
     lanes = Lane(np.array(rates, np.float32), np.array(seeds, np.int32))
-    blocks = np.int32(STEPS // block_length(STEPS))
     held = hold(WORKLOAD.data.validation, len(WORKLOAD.data.validation[1]))
+    blocks = np.int32(STEPS // block_length(STEPS))
     return lanes, Shared(WORKLOAD.data.train, held, seeded(WORKLOAD, range(SEEDS), BATCH, STEPS), blocks)
 
 
-def wide_vmap() -> Callable[[], None]:
-    lanes, shared = jax.device_put(case())
-    run = partial(train_lane, WORKLOAD, optax.adam, STEPS)
-    program = jax.jit(jax.vmap(run, in_axes=(0, None))).lower(lanes, shared).compile()
-    return lambda: jax.block_until_ready(program(lanes, shared))
+def ours() -> Iterator[tuple[float, float]]:
+    def make(optimizer, learning_rate):
+        return OPTIMIZERS[optimizer][0](learning_rate)
+
+    task = lab.Training(make, WORKLOAD, STEPS, BATCH)
+    while True:
+        start = time.perf_counter()
+        found = lab.sweep(task, lab.grid(optimizer=list(OPTIMIZERS), learning_rate=RATES), seeds=SEEDS)
+        total = time.perf_counter() - start
+        yield total - found.seconds["running"], found.seconds["running"]
 
 
-def loop_over_runs() -> Callable[[], None]:
+def loop_over_runs() -> Iterator[tuple[float, float]]:
+    start = time.perf_counter()
     lanes, shared = jax.device_put(case())
     each = [jax.tree.map(lambda x, i=i: x[i], lanes) for i in range(len(lanes.seed))]
-    program = jax.jit(partial(train_lane, WORKLOAD, optax.adam, STEPS)).lower(each[0], shared).compile()
-    return lambda: jax.block_until_ready([program(lane, shared) for lane in each])
+    programs = [
+        jax.jit(partial(train_lane, WORKLOAD, theirs, STEPS)).lower(each[0], shared).compile()
+        for _, theirs, _ in OPTIMIZERS.values()
+    ]
+    compiling = time.perf_counter() - start
+    while True:
+        start = time.perf_counter()
+        for program in programs:
+            jax.block_until_ready([program(lane, shared) for lane in each])
+        yield compiling, time.perf_counter() - start
 
 
-def loop_of_steps() -> Callable[[], None]:
+def loop_of_steps() -> Iterator[tuple[float, float]]:
     lanes, shared = jax.device_put(case())
     order = np.asarray(shared.seeded.order)
-
-    @jax.jit
-    def step(rate, params, state, memory, key, batch):
-        (_, state), grads = jax.value_and_grad(WORKLOAD.loss, has_aux=True)(params, state, batch, key)
-        updates, memory = optax.adam(rate).update(grads, memory, params)
-        return optax.apply_updates(params, updates), state, memory
 
     @jax.jit
     def draw(train, indices):
         return jax.tree.map(lambda x: x[indices], train)
 
-    def run(steps: int = STEPS) -> None:
-        for rate, seed in zip(lanes.learning_rate, lanes.seed, strict=True):
-            place = int(seed)
-            params, state = jax.tree.map(lambda x, place=place: x[place], shared.seeded[:2])
-            memory, key = optax.adam(rate).init(params), shared.seeded.dropout[place]
-            for t in range(steps):
-                batch = draw(shared.train, order[place, t])
-                params, state, memory = step(rate, params, state, memory, key, batch)
-        jax.block_until_ready(params)
+    def stepper(theirs):
+        @jax.jit
+        def step(rate, params, state, memory, key, batch):
+            (_, state), grads = jax.value_and_grad(WORKLOAD.loss, has_aux=True)(params, state, batch, key)
+            updates, memory = theirs(rate).update(grads, memory, params)
+            return optax.apply_updates(params, updates), state, memory
 
-    run(1)
-    return run
+        return step
+
+    steppers = [(theirs, stepper(theirs)) for _, theirs, _ in OPTIMIZERS.values()]
+
+    def run(steps: int, share: int) -> float:
+        start = time.perf_counter()
+        for theirs, step in steppers:
+            for rate, seed in zip(lanes.learning_rate[::share], lanes.seed[::share], strict=True):
+                place = int(seed)
+                params, state = jax.tree.map(lambda x, place=place: x[place], shared.seeded[:2])
+                memory, key = theirs(rate).init(params), shared.seeded.dropout[place]
+                for t in range(steps):
+                    params, state, memory = step(rate, params, state, memory, key, draw(shared.train, order[place, t]))
+            jax.block_until_ready(params)
+        return time.perf_counter() - start
+
+    compiling = run(1, len(lanes.seed))
+    while True:
+        yield compiling, SHARE * run(STEPS, SHARE)
 
 
-def ours() -> Callable[[], None]:
-    lanes, shared = case()
-    run = partial(train_lane, WORKLOAD, optax.adam, STEPS)
-    short = shared._replace(blocks=np.int32(2))
-    plans = candidates(len(lanes.seed), tuple(jax.local_devices()))
-    program = measure_plan(plans, lambda plan: compile_lanes(run, lanes, shared, plan), lanes, short).program
-    return lambda: program(lanes, shared)
-
-
-def pytorch() -> Callable[[], None]:
+def pytorch() -> Iterator[tuple[float, float]]:
     import torch
     from torch import nn
 
@@ -107,56 +133,55 @@ def pytorch() -> Callable[[], None]:
     images, labels = images.flatten(1), labels.long()
     order = torch.from_numpy(np.asarray(shared.seeded.order)).long()
     params = jax.tree.map(np.asarray, shared.seeded.params.to_pure_dict())
+    layers = [*(layer["linear"] for layer in params["hidden"].values()), params["readout"]]
 
-    def train(steps: int) -> None:
-        for rate, seed in zip(lanes.learning_rate[::TORCH_SHARE], lanes.seed[::TORCH_SHARE], strict=True):
-            model = nn.Sequential(nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10))
-            with torch.no_grad():
-                for layer, ours in ((model[0], params["hidden"][0]["linear"]), (model[2], params["readout"])):
-                    layer.weight.copy_(torch.from_numpy(ours["kernel"][seed].T.copy()))
-                    layer.bias.copy_(torch.from_numpy(ours["bias"][seed].copy()))
-            adam = torch.optim.Adam(model.parameters(), lr=float(rate))
-            for indices in order[seed, :steps]:
-                adam.zero_grad()
-                nn.functional.cross_entropy(model(images[indices]), labels[indices]).backward()
-                adam.step()
+    def train(steps: int, share: int) -> float:
+        start = time.perf_counter()
+        for _, _, (name, options) in OPTIMIZERS.values():
+            for rate, seed in zip(lanes.learning_rate[::share], lanes.seed[::share], strict=True):
+                linear = [nn.Linear(*layer["kernel"].shape[1:]) for layer in layers]
+                with torch.no_grad():
+                    for theirs, layer in zip(linear, layers, strict=True):
+                        theirs.weight.copy_(torch.from_numpy(layer["kernel"][seed].T.copy()))
+                        theirs.bias.copy_(torch.from_numpy(layer["bias"][seed].copy()))
+                model = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2])
+                optimizer = getattr(torch.optim, name)(model.parameters(), lr=float(rate), **options)
+                for indices in order[seed, :steps]:
+                    optimizer.zero_grad()
+                    nn.functional.cross_entropy(model(images[indices]), labels[indices]).backward()
+                    optimizer.step()
+        return time.perf_counter() - start
 
     torch.set_num_threads(1)  # so small a model is slower with more
-    train(1)
-    return lambda: train(STEPS)
+    starting = train(1, len(lanes.seed))
+    while True:
+        yield starting, SHARE * train(STEPS, SHARE)
 
 
-WAYS: dict[str, tuple[str, Callable[[], Callable[[], None]]]] = {
-    "wide": ("one wide vmap", wide_vmap),
-    "runs": ("Python loop over whole-run scans", loop_over_runs),
-    "steps": ("Python loop of jitted steps, Optax", loop_of_steps),
-    "ours": ("ours: lanes over devices, measured groups", ours),
-    "torch": ("Python loop of steps, PyTorch (8 lanes × 10)", pytorch),
+WAYS: dict[str, tuple[str, Callable[[], Iterator[tuple[float, float]]]]] = {
+    "ours": ("lab.sweep", ours),
+    "runs": ("Python loop over whole-run scans, Optax", loop_over_runs),
+    "steps": (f"Python loop of jitted steps, Optax ({LANES // SHARE} lanes × {SHARE})", loop_of_steps),
+    "torch": (f"Python loop of steps, PyTorch ({LANES // SHARE} lanes × {SHARE})", pytorch),
 }
 
 
 def serve(way: str) -> None:
-    """Run one way, once per line of standard input: every way has a process, as their devices differ."""
+    """Run one way, once per line of standard input, and print what compiling and running took."""
     if way == "ours":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", cores)
-    run = WAYS[way][1]()
-    print(json.dumps("ready"), flush=True)
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    turns = WAYS[way][1]()
     for _ in sys.stdin:
-        start = time.perf_counter()
-        run()
-        print(json.dumps((time.perf_counter() - start) * (TORCH_SHARE if way == "torch" else 1)), flush=True)
+        print(json.dumps(next(turns)), flush=True)
 
 
-def take_turns(ways: list[str], repeats: int) -> Iterator[tuple[str, float]]:
+def take_turns(ways: list[str], repeats: int) -> Iterator[tuple[str, tuple[float, float]]]:
     processes = {}
     try:
-        for way in ways:
-            command = [sys.executable, __file__, "--serve", way]
-            processes[way] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            if not processes[way].stdout.readline():
-                raise SystemExit(f"{WAYS[way][0]}: did not start")
         for _, way in product(range(repeats), ways):
+            if way not in processes:
+                command = [sys.executable, __file__, "--serve", way]
+                processes[way] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes[way].stdin.write("\n")
             processes[way].stdin.flush()
             yield way, json.loads(processes[way].stdout.readline())
@@ -175,22 +200,28 @@ def main() -> None:
         serve(arguments.serve)
         return
     ways = [way for way in WAYS if way != "torch" or importlib.util.find_spec("torch")]
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    measured: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     console = Console()
     with console.status("starting") as status:
-        for way, elapsed in take_turns(ways, arguments.repeats):
-            seconds[way].append(elapsed)
-            status.update(f"{sum(map(len, seconds.values()))} of {len(ways) * arguments.repeats} runs")
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
-    table = Table(
-        "way", "seconds (median)", "fastest – slowest", "times ours", title="80 lanes, 64-100-10, 500 steps of 128"
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for way, median in sorted(medians.items(), key=lambda item: item[1]):
-        spread = f"{min(seconds[way]):.2f} – {max(seconds[way]):.2f}"
-        table.add_row(WAYS[way][0], f"{median:.2f}", spread, f"{median / medians['ours']:.1f}")
+        for way, seconds in take_turns(ways, arguments.repeats):
+            measured[way].append(seconds)
+            status.update(f"{sum(map(len, measured.values()))} of {len(ways) * arguments.repeats} turns")
+    table = Table(title=f"{LANES} trainings of 64-64-64-10, {STEPS} steps of {BATCH}, {len(OPTIMIZERS)} optimizers")
+    table.add_column("way")
+    for column in ("compiling, s", "running, s", "trainings/s", "times ours,\ncompiled", "times ours,\nwith compiling"):
+        table.add_column(column, justify="right")
+    for way, turns in measured.items():
+        compiling, running = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
+        pairs = list(zip(turns, measured["ours"], strict=True))
+        compiled = statistics.median(theirs[1] / ours[1] for theirs, ours in pairs)
+        whole = statistics.median(sum(theirs) / sum(ours) for theirs, ours in pairs)
+        numbers = (f"{compiling:.1f}", f"{running:.1f}", f"{LANES / running:.1f}", f"{compiled:.2f}", f"{whole:.2f}")
+        table.add_row(WAYS[way][0], *numbers)
     console.print(table)
+    console.print(
+        "spread of running, s: "
+        + ", ".join(f"{w} {min(t[1] for t in m):.1f}–{max(t[1] for t in m):.1f}" for w, m in measured.items())
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """The command ``jaxopt-lec``."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jaxopt_lec.lab import report, surface_report
 from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Comparison, Study
 from jaxopt_lec.lab.contestants import DEFAULT, KNOWN, find_contestants
+from jaxopt_lec.lab.devices import use_all_cores
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.paths import Descent
 from jaxopt_lec.lab.surfaces import SURFACES, find_surface
@@ -42,9 +41,12 @@ def main(
 
 @app.command()
 def compare(
-    workload: Annotated[str, typer.Option(help=f"What is trained: {', '.join(WORKLOADS)}.")] = "digits-mlp",
+    workload: Annotated[
+        str, typer.Option(help=f"What is trained: {', '.join(WORKLOADS)}; your own: FILE.py:MAKE or MODULE:MAKE.")
+    ] = "digits-mlp",
     data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The folder of IDX files for fashion-mnist and mnist.")
+        Path | None,
+        typer.Option(metavar="PATH", help="The folder of IDX files, or the text of characters."),
     ] = None,
     optimizers: Annotated[
         str, typer.Option(metavar="NAMES", help=f"Separated by commas, from: {', '.join(KNOWN)}.")
@@ -52,7 +54,7 @@ def compare(
     optimizer: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MODULE:FACTORY",
+            metavar="FILE.py:FACTORY",
             help="Your own optimizer joins: factory(learning_rate) returns an Optax transformation. Repeatable.",
         ),
     ] = None,
@@ -63,6 +65,17 @@ def compare(
     seeds: Annotated[
         int, typer.Option(min=1, help="How many seeds to tune on, and as many fresh ones to test on.")
     ] = Budget.seeds,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which optimizer the others are compared with; default: adam, else the first."),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="A validation score to be reached, such as 0.95 for 95 % accuracy; default: what the baseline reaches.",
+        ),
+    ] = None,
     activation: Annotated[Activation | None, typer.Option(help="Between layers; default: relu.")] = None,
     initializer: Annotated[Initializer, typer.Option(help="Of the weights: Xavier or N(0, 1).")] = Initializer.XAVIER,
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch normalisation in hidden layers.")] = False,
@@ -72,7 +85,8 @@ def compare(
 ) -> None:
     """Train a real workload with several optimizers, each at the learning rate that validation data choose for it.
 
-    Writes results.json, results.csv, loss_curves.png and learning_rates.png.
+    Writes report.html, a page with all of it, and results.json, results.csv, evaluations.csv, loss_curves.png and
+    learning_rates.png.
     """
     messages = Console(stderr=True)
     sys.path.append(str(Path.cwd()))  # where a user's own optimizer lies
@@ -82,7 +96,7 @@ def compare(
         report.check_folder(out)
         budget = Budget(parse_numbers("--learning-rates", learning_rates), steps, seeds)
         contestants = find_contestants([*split(optimizers), *(optimizer or [])])
-        study = Study(load_workload(workload, remedies, data), contestants, budget)
+        study = Study(load_workload(workload, remedies, data), contestants, budget, target, baseline)
     except InputError as error:
         messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(2) from error
@@ -91,6 +105,8 @@ def compare(
         "workload": workload,
         "data": None if data is None else str(data),
         "optimizers": [contestant.spec for contestant in contestants],
+        "baseline": baseline,
+        "target": target,
         "activation": activation,
         "initializer": initializer,
         "batch_norm": batch_norm,
@@ -110,7 +126,7 @@ def surface(
     ] = ",".join(surface_report.DEFAULT),
     optimizer: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODULE:FACTORY", help="Your own optimizer joins, as in compare. Repeatable."),
+        typer.Option(metavar="FILE.py:FACTORY", help="Your own optimizer joins, as in compare. Repeatable."),
     ] = None,
     learning_rates: Annotated[
         str | None,
@@ -191,17 +207,6 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
         except ValueError as error:
             raise InputError(f"{option}: {part!r} is not a number") from error
     return tuple(numbers)
-
-
-def use_all_cores() -> None:
-    """Let the CPU be as many devices as it has usable cores, unless the user or a running backend has decided."""
-    if jax.config.jax_num_cpu_devices != -1:  # type: ignore[attr-defined]
-        return
-    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with contextlib.suppress(RuntimeError):  # the backend runs already, as when a program calls this command
-        jax.config.update("jax_num_cpu_devices", cores or 1)
 
 
 def run_with_bar(study: Study, console: Console) -> Comparison:

@@ -4,32 +4,43 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal, TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
 
+import jaxopt_lec
 from jaxopt_lec.lab.contestants import Contestant, try_out
 from jaxopt_lec.lab.errors import InputError
-from jaxopt_lec.lab.lanes import LaneProgram, Measured, Plan, candidates, compile_lanes, measure_plan
+from jaxopt_lec.lab.lanes import COMPILERS, LaneProgram, Measured, Plan, candidates, compile_lanes, measure_plan, shardings
+from jaxopt_lec.lab.statistics import Difference, compare_to
+from jaxopt_lec.lab.targets import Reached, best_on_every_seed, first_reaching
 from jaxopt_lec.lab.training import (
+    BATCH_SIZE,
     Lane,
     Outcome,
+    Record,
     Shared,
+    Watched,
     block_length,
+    evaluation_steps,
     examples,
     hold,
     seeded,
     train_lane,
 )
-from jaxopt_lec.lab.workloads import Workload
+from jaxopt_lec.lab.workloads import Score, Workload
 
 HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
-BATCH_SIZE = 128
 # How many steps of the workload a plan is measured with: enough to rise above the cost of starting a program.
 MEASURED_STEPS = 100
+# How often every optimizer's step is timed, and with how many steps.
+TURNS = 5
+TIMED_STEPS = 100
+DEFAULT_BASELINE = "adam"
 
 Progress: TypeAlias = Callable[[str, int], None]
 
@@ -78,6 +89,16 @@ class Budget:
         return tuple(range(self.seeds, 2 * self.seeds))
 
     @property
+    def lane_examples(self) -> int:
+        """How many examples one training run sees, counted as often as it sees them."""
+        return self.steps * self.batch_size
+
+    @property
+    def tuning_examples(self) -> int:
+        """How many examples an optimizer's training runs see while its learning rate is chosen."""
+        return len(self.learning_rates) * self.seeds * self.lane_examples
+
+    @property
     def lanes(self) -> int:
         """How many training runs one optimizer takes."""
         return (len(self.learning_rates) + 1) * self.seeds
@@ -85,13 +106,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Run:
-    """One lane's end: loss and accuracy on validation data while tuning, on test data with a fresh seed."""
+    """One lane's end: loss and score on validation data while tuning, on test data with a fresh seed."""
 
     learning_rate: float
     seed: int
     training_loss: float
     loss: float
-    accuracy: float
+    score: float
     diverged: bool
 
 
@@ -100,7 +121,7 @@ class Selection:
     """The learning rate that validation data chose, and whether the grid ended there."""
 
     learning_rate: float
-    accuracy: float  # mean over the tuning seeds
+    score: float  # mean over the tuning seeds, diverged lanes as the worst of all: what it was chosen by
     edge: Literal["lowest", "highest"] | None
 
 
@@ -122,6 +143,36 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Evaluations:
+    """What the lanes with fresh seeds were on their way.
+
+    Attributes:
+        steps: [evaluation], after which steps they were looked at.
+        loss, score: [seed, evaluation], on validation data.
+        leaves: the names of the parameters.
+        gradient_norms, update_norms, weight_norms: [seed, evaluation, leaf], of that step, the weights' before it.
+    """
+
+    steps: np.ndarray
+    loss: np.ndarray
+    score: np.ndarray
+    leaves: tuple[str, ...]
+    gradient_norms: np.ndarray
+    update_norms: np.ndarray
+    weight_norms: np.ndarray
+
+    @property
+    def effective_learning_rate(self) -> np.ndarray:
+        """‖u‖/‖g‖ over all parameters, [seed, evaluation]: the rate at which plain SGD would take a step as long."""
+        return ratio(together(self.update_norms), together(self.gradient_norms))
+
+    @property
+    def update_to_weight(self) -> np.ndarray:
+        """‖u‖/‖θ‖ over all parameters, [seed, evaluation]: by how much of itself the model changes in a step."""
+        return ratio(together(self.update_norms), together(self.weight_norms))
+
+
+@dataclass(frozen=True)
 class Result:
     """What became of one optimizer."""
 
@@ -131,18 +182,31 @@ class Result:
     selection: Selection | None  # None: every lane of the grid diverged, so nothing was tested
     fresh: tuple[Run, ...]
     training_loss: np.ndarray  # [step]: mean over the fresh lanes that did not diverge; empty without any
+    evaluations: Evaluations | None  # of the fresh lanes; None without any
     compile_seconds: float
     run_seconds: float
+    turns: tuple[float, ...] = ()  # what a step took, in seconds, each time it was timed
 
     @property
-    def accuracy(self) -> Mean:
-        """Test accuracy."""
-        return Mean.of([run.accuracy for run in self.fresh if not run.diverged])
+    def score(self) -> Mean:
+        """Test score."""
+        return Mean.of([run.score for run in self.fresh if not run.diverged])
 
     @property
     def loss(self) -> Mean:
         """Test loss."""
         return Mean.of([run.loss for run in self.fresh if not run.diverged])
+
+    @property
+    def finished(self) -> np.ndarray:
+        """Which of the fresh lanes did not diverge."""
+        return np.array([not run.diverged for run in self.fresh], bool)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """The median of all turns; None if steps were not timed, or are too short for the clock."""
+        median = float(np.median(self.turns)) if self.turns else math.nan
+        return median if median > 0 else None
 
 
 @dataclass(frozen=True)
@@ -150,6 +214,9 @@ class Comparison:
     """A whole study."""
 
     workload: str
+    score: Score
+    baseline: str  # the optimizer that the others are compared with
+    given_target: float | None
     parameters: int
     examples: tuple[int, int, int]  # training, validation, test
     budget: Budget
@@ -164,6 +231,54 @@ class Comparison:
         """How many training runs there were."""
         return sum(len(result.tuning) + len(result.fresh) for result in self.results)
 
+    def result(self, name: str) -> Result:
+        """Return what became of an optimizer."""
+        return next(result for result in self.results if result.name == name)
+
+    @cached_property
+    def differences(self) -> dict[str, Difference]:
+        """How the test score of every other optimizer differs from the baseline's; empty if nothing of that was tested."""
+
+        def scores(result: Result) -> list[float | None]:
+            by_seed = {run.seed: None if run.diverged else run.score for run in result.fresh}
+            return [by_seed.get(seed) for seed in self.budget.fresh_seeds]
+
+        baseline = self.result(self.baseline)
+        if not baseline.finished.any():
+            return {}
+        others = {r.name: scores(r) for r in self.results if r is not baseline and r.selection is not None}
+        return compare_to(scores(baseline), others, self.score.higher_is_better)
+
+    @cached_property
+    def target(self) -> float | None:
+        """The validation score to be reached: the given one, or what the baseline reached with every fresh seed.
+
+        That is the worst over its seeds of its best score, and None if all of these diverged.
+        """
+        if self.given_target is not None:
+            return self.given_target
+        baseline = self.result(self.baseline)
+        if baseline.evaluations is None:
+            return None
+        return best_on_every_seed(baseline.evaluations.score[baseline.finished], self.score.higher_is_better)
+
+    def reached(self, result: Result) -> Reached:
+        """Return how soon an optimizer's fresh lanes reached the target; one that diverged never did."""
+        if self.target is None or result.evaluations is None:
+            return Reached((None,) * len(result.fresh))
+        seen = result.evaluations
+        return Reached(
+            tuple(
+                None if run.diverged else first_reaching(seen.steps, scores, self.target, self.score.higher_is_better)
+                for run, scores in zip(result.fresh, seen.score, strict=True)
+            )
+        )
+
+    def seconds_to_target(self, result: Result) -> float | None:
+        """Return the median steps to the target times what a step takes; None if either is missing."""
+        steps, each = self.reached(result).median, result.seconds_per_step
+        return None if steps is None or each is None else steps * each
+
 
 @dataclass
 class Study:
@@ -173,17 +288,29 @@ class Study:
         workload: what is trained.
         contestants: the optimizers.
         budget: what every one of them gets.
+        target: the validation score that they shall reach, in units of the score; None: what the baseline reaches.
+        baseline: the optimizer that the others are compared with; None: adam if it takes part, else the first.
 
     Raises:
-        InputError: the training set is smaller than a mini-batch, or an optimizer cannot take a step.
+        InputError: the training set is smaller than a mini-batch, an optimizer cannot take a step, the target cannot be a
+            score, or the baseline does not take part.
     """
 
     workload: Workload
     contestants: Sequence[Contestant]
     budget: Budget
+    target: float | None = None
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
         """Check the budget against the data, and try the optimizers out."""
+        names = [contestant.name for contestant in self.contestants]
+        if self.baseline is None:
+            self.baseline = DEFAULT_BASELINE if DEFAULT_BASELINE in names else names[0]
+        elif self.baseline not in names:
+            raise InputError(f"baseline {self.baseline!r} does not take part; these do: {', '.join(names)}")
+        if self.target is not None:
+            check_target(self.target, self.workload.score)
         n = examples(self.workload.data.train)
         if n < self.budget.batch_size:
             raise InputError(
@@ -209,28 +336,41 @@ class Study:
         progress("drawing the seeds", 0)
         # Validation and test set get the same room, so that one program scores either.
         room = max(examples(data.validation), examples(data.test))
+        validation = hold(data.validation, room)
         tuning = Shared(
             data.train,
-            hold(data.validation, room),
+            validation,
             seeded(self.workload, (*budget.tuning_seeds, *budget.fresh_seeds), budget.batch_size, budget.steps),
             np.int32(budget.steps // block_length(budget.steps)),
+            Watched(validation, np.bool_(False)),
         )
-        testing = tuning._replace(held=hold(data.test, room))
+        # On their way, lanes with fresh seeds are looked at with validation data; test data see the end alone.
+        testing = tuning._replace(held=hold(data.test, room), watched=Watched(validation, np.bool_(True)))
 
         progress("measuring how lanes run best", 0)
         measured = self._measure(tuning)
         setup_seconds = time.perf_counter() - start
 
-        results = []
-        for contestant in self.contestants:
-            if contestant is self.contestants[0]:
-                program = measured.program
-            else:
-                progress(f"compiling {contestant.name}", 0)
-                program = self._compile(contestant, tuning, measured.plan)
-            results.append(self._run_one(contestant, program, tuning, testing, progress))
+        results, programs = [], [measured.program]
+        compilers = ThreadPoolExecutor(COMPILERS)  # the next optimizers' programs are compiled while lanes run
+        try:
+            coming = [compilers.submit(self._compile, c, tuning, measured.plan) for c in self.contestants[1:]]
+            for i, contestant in enumerate(self.contestants):
+                if i:
+                    progress(f"compiling {contestant.name}", 0)
+                    programs.append(coming[i - 1].result())
+                results.append(self._run_one(contestant, programs[i], tuning, testing, progress))
+        finally:
+            compilers.shutdown(wait=False, cancel_futures=True)
+        progress("timing steps", 0)
+        turns = time_steps(programs, results, tuning, measured.plan, budget)
+        results = [replace(result, turns=seconds) for result, seconds in zip(results, turns, strict=True)]
+        assert self.baseline is not None
         return Comparison(
             workload=self.workload.name,
+            score=self.workload.score,
+            baseline=self.baseline,
+            given_target=self.target,
             parameters=sum(leaf[0].size for leaf in jax.tree.leaves(tuning.seeded.params)),
             examples=(examples(data.train), examples(data.validation), examples(data.test)),
             budget=budget,
@@ -265,15 +405,17 @@ class Study:
         points = grid(budget)
         outcome = program(lanes(points), tuning, partial(progress, f"tuning {contestant.name}"))
         tuned = runs(points, outcome)
-        selection = select(tuned)
+        selection = select(tuned, self.workload.score)
         fresh: tuple[Run, ...] = ()
         curve = np.zeros(0)
+        seen: Evaluations | None = None
         if selection is None:
             progress(f"{contestant.name} diverged everywhere", budget.seeds)
         else:
             points = [(selection.learning_rate, seed) for seed in budget.fresh_seeds]
             outcome = program(lanes(points), testing, partial(progress, f"testing {contestant.name}"))
             fresh = runs(points, outcome)
+            seen = evaluations(outcome.record, budget.steps)
             if not outcome.diverged.all():
                 curve = outcome.training_loss[~outcome.diverged].mean(0, dtype=np.float64)
         return Result(
@@ -283,6 +425,7 @@ class Study:
             selection=selection,
             fresh=fresh,
             training_loss=curve,
+            evaluations=seen,
             compile_seconds=program.compile_seconds,
             run_seconds=time.perf_counter() - start,
         )
@@ -308,27 +451,113 @@ def runs(points: Sequence[tuple[float, int]], outcome: Outcome) -> tuple[Run, ..
     )
 
 
-def select(tuned: Sequence[Run]) -> Selection | None:
-    """Choose the learning rate with the best mean accuracy; among equals the lower mean loss, then the lower rate.
+def evaluations(record: Record, steps: int) -> Evaluations:
+    """Arrange what watched lanes brought home."""
 
-    A diverged lane counts as accuracy 0 and loss ∞: worse than any that did not, but one unlucky seed does not rule a
-    learning rate out. Returns None if every lane diverged.
+    def stacked(tree: Any) -> np.ndarray:
+        return np.stack(jax.tree.leaves(tree), -1)
+
+    return Evaluations(
+        evaluation_steps(steps),
+        np.asarray(record.loss),
+        np.asarray(record.score),
+        tuple(name for name, _ in jaxopt_lec.named_leaves(record.gradient_norm)),
+        stacked(record.gradient_norm),
+        stacked(record.update_norm),
+        stacked(record.weight_norm),
+    )
+
+
+def together(norms: np.ndarray) -> np.ndarray:
+    """Return the norm over all leaves from those of each, along the last axis."""
+    return np.sqrt(np.square(norms, dtype=np.float64).sum(-1))
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a/b: 0 where both are 0, ∞ where b alone is; without a warning."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(a == 0, 0.0, a / b)
+
+
+def time_steps(
+    programs: Sequence[LaneProgram], results: Sequence[Result], shared: Shared, plan: Plan, budget: Budget
+) -> list[tuple[float, ...]]:
+    """Time every optimizer's steps in turns: wall time over steps and lanes, on a full round of the plan.
+
+    What a run without any step takes, starting and scoring, is subtracted. Optimizers that diverged everywhere are left out.
+
+    Args:
+        programs: compiled and warmed up.
+        results: which learning rate each has, by which alone its steps could depend on the result.
+        shared: what lanes read, not watched.
+        plan: that of the study.
+        budget: the seeds and the number of steps.
     """
+    block = block_length(budget.steps)
+    blocks = min(-(-TIMED_STEPS // block), budget.steps // block)
+    # There beforehand, so that no turn pays for the transfer.
+    ready = jax.device_put(shared, shardings(plan)[1])
+    seconds: list[tuple[float, ...]] = [() for _ in programs]
+    for _ in range(TURNS):
+        for i, (program, result) in enumerate(zip(programs, results, strict=True)):
+            if result.selection is None:
+                continue
+            seeds = itertools.cycle(budget.tuning_seeds)
+            n = min(plan.round, program.capacity)
+            some = lanes([(result.selection.learning_rate, seed) for seed in itertools.islice(seeds, n)])
+            took = []
+            for count in (0, blocks):
+                start = time.perf_counter()
+                program(some, ready._replace(blocks=np.int32(count)))
+                took.append(time.perf_counter() - start)
+            seconds[i] += ((took[1] - took[0]) / (blocks * block) / n,)
+    return seconds
+
+
+def check_target(target: float, score: Score) -> None:
+    """Check that a target can be a score.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not math.isfinite(target):
+        raise InputError(f"target {target}: a finite number is needed")
+    if score.percent and not 0 <= target <= 1:
+        raise InputError(f"target {target:g}: {score.name} is a share in [0, 1]")
+
+
+def mean_score(runs: Sequence[Run], score: Score) -> float:
+    """Return the mean over all lanes, a diverged one being the worst share, or infinitely bad where scores have no worst."""
+    unbounded = -math.inf if score.higher_is_better else math.inf
+    worst = (0.0 if score.higher_is_better else 1.0) if score.percent else unbounded
+    return float(np.mean([worst if run.diverged else run.score for run in runs]))
+
+
+def goodness(runs: Sequence[Run], score: Score) -> tuple[float, ...]:
+    """Return what lanes are ordered by, the more the better.
+
+    A diverged lane is worse than any that is not. Where the score is a share, it counts as the worst share, so that one
+    unlucky seed does not decide alone; else it counts as infinitely bad. Equals are told apart by fewer diverged lanes, then
+    by the means of score and loss of the others.
+    """
+    finished = [run for run in runs if not run.diverged]
+    if not finished:
+        return (-math.inf, -math.inf)
+    sign = 1 if score.higher_is_better else -1
+    others = Mean.of([run.score for run in finished]).mean, Mean.of([run.loss for run in finished]).mean
+    return (sign * mean_score(runs, score), len(finished), sign * others[0], -others[1])
+
+
+def select(tuned: Sequence[Run], score: Score) -> Selection | None:
+    """Choose the learning rate whose lanes are best; among equals the lowest. Returns None if every lane diverged."""
     if all(run.diverged for run in tuned):
         return None
     by_rate: dict[float, list[Run]] = {}
     for run in tuned:
         by_rate.setdefault(run.learning_rate, []).append(run)
-
-    def accuracy(rate: float) -> float:
-        return float(np.mean([0.0 if run.diverged else run.accuracy for run in by_rate[rate]]))
-
-    def loss(rate: float) -> float:
-        return float(np.mean([math.inf if run.diverged else run.loss for run in by_rate[rate]]))
-
     rates = sorted(by_rate)
-    best = max(rates, key=lambda rate: (accuracy(rate), -loss(rate), -rate))
+    best = max(rates, key=lambda rate: goodness(by_rate[rate], score))  # the first of equals
     edge: Literal["lowest", "highest"] | None = None
     if len(rates) > 1 and best in (rates[0], rates[-1]):
         edge = "lowest" if best == rates[0] else "highest"
-    return Selection(best, accuracy(best), edge)
+    return Selection(best, mean_score(by_rate[best], score), edge)

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from jaxopt_lec.lab.figures import COLOURS, styles, tidy
 from jaxopt_lec.lab.minimize import Stop
 from jaxopt_lec.lab.multi_start import MultiStart
 from jaxopt_lec.lab.paths import Track
-from jaxopt_lec.lab.report import COLOURS, styles, tidy
 from jaxopt_lec.lab.surfaces import Minimum, Surface
 
 __all__ = ["Measure", "Picture", "draw", "draw_basins"]

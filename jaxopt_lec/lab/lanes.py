@@ -26,6 +26,8 @@ Tree: TypeAlias = Any
 RunLane: TypeAlias = Callable[[Tree, Tree], Tree]
 
 AXIS = "lanes"
+# How many programs are compiled at a time; a compiler keeps one core busy.
+COMPILERS = 2
 # The next plan must beat the last one by this much: timings this short are noisy.
 WORTH_IT = 0.95
 # Where climbing begins on a CPU, as a place among the candidates: groups of four.
@@ -308,7 +310,7 @@ class _Trials:
     programs: dict[Plan, LaneProgram] = field(default_factory=dict)
     times: dict[Plan, float] = field(default_factory=dict)  # seconds per lane, ∞ where the memory does not suffice
     cores: dict[Plan, float] = field(default_factory=dict)  # how many were at work
-    _compilers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
+    _compilers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(COMPILERS))
 
     def __enter__(self) -> "_Trials":
         return self

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from jaxopt_lec.lab.compare import HALF_DECADES
-from jaxopt_lec.lab.report import COLOURS
+from jaxopt_lec.lab.figures import COLOURS
 from jaxopt_lec.lab.surfaces import SURFACES, Surface
 
 __all__ = ["RULES", "surface_page"]

@@ -11,10 +11,11 @@ from rich.table import Table
 from jaxopt_lec.lab.animation import animate
 from jaxopt_lec.lab.drawing import Picture, draw
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.figures import png
 from jaxopt_lec.lab.gallery import SCENES, many_starts_figure
 from jaxopt_lec.lab.paths import Descent, Track
-from jaxopt_lec.lab.report import count, png
 from jaxopt_lec.lab.surface_page import RULES, surface_page
+from jaxopt_lec.lab.wording import count
 
 __all__ = ["DEFAULT", "FIGURES", "check_page", "check_scenes", "gallery_files", "surface_files", "table"]
 

@@ -23,7 +23,7 @@ import numpy as np
 from jaxopt_lec.lab.combinations import Combination, combinations, described
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.grid import Grid, Point
-from jaxopt_lec.lab.lanes import LaneProgram, Plan, Shapes, candidates, compiled, first, measure_plan
+from jaxopt_lec.lab.lanes import COMPILERS, LaneProgram, Plan, Shapes, candidates, compiled, first, measure_plan
 from jaxopt_lec.lab.memory import free_memory, readable
 from jaxopt_lec.lab.minimize import RUNNING, Stop
 from jaxopt_lec.lab.processes import is_first, together
@@ -44,8 +44,6 @@ CHUNK_SECONDS = 10.0
 MEASURED_STEPS = 100
 # Results lie on the devices, in NumPy arrays, and, while these are put together, once more.
 COPIES = 3
-# How many programs are compiled at a time, while others run; a compiler keeps one core busy.
-COMPILERS = 2
 STOPPED_BY = {RUNNING: "halving"} | {stop.value: stop.name.lower() for stop in Stop}
 
 

@@ -13,15 +13,14 @@ import numpy as np
 import optax
 
 from jaxopt_lec.lab.combinations import Combination, check_values, name_of
-from jaxopt_lec.lab.compare import BATCH_SIZE
 from jaxopt_lec.lab.contestants import Contestant, try_out
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.grid import Grid
 from jaxopt_lec.lab.minimize import RUNNING, At, Given, Problem, Stop, Tolerances, begin, prepare, step, traced
 from jaxopt_lec.lab.multi_start import End, count_lanes, end_at
+from jaxopt_lec.lab.training import BATCH_SIZE, block_length, examples, hold, seeded, train_lane
 from jaxopt_lec.lab.training import Lane as TrainingLane
 from jaxopt_lec.lab.training import Shared as TrainingShared
-from jaxopt_lec.lab.training import block_length, examples, hold, seeded, train_lane
 
 if TYPE_CHECKING:
     from jaxopt_lec.lab.workloads import Workload
@@ -162,13 +161,14 @@ class Training(Task):
         taken = jnp.arange(self.steps) < last
         finite = jnp.isfinite(outcome.training_loss)
         cut_short = jnp.where(last < self.steps, jnp.int32(RUNNING), jnp.int32(Stop.STEPS))
+        score = f"validation_{self.workload.score.name.replace(' ', '_')}"
         return {
             "final": outcome.training_loss[last - 1],
             "best": jnp.where(taken & finite, outcome.training_loss, jnp.inf).min(),
             "steps_taken": jnp.where(finite.all(), last, jnp.argmin(finite).astype(jnp.int32)),
             "stopped_by": jnp.where(outcome.diverged, jnp.int32(Stop.NOT_FINITE), cut_short),
-            "validation_loss": outcome.loss,
-            f"validation_{self.workload.score.name.replace(' ', '_')}": outcome.score,
+            score: outcome.score,
+            "validation_loss": outcome.loss,  # which a score may be called too
             "curve": jnp.where(taken, outcome.training_loss, jnp.nan),
         }
 

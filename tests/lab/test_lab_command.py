@@ -31,7 +31,7 @@ def optimizers(folder: Path) -> dict:
 
 
 def test_the_installed_way_with_a_user_s_own_optimizer(elsewhere: Path) -> None:
-    """A process of its own: it chooses its devices, finds a module in the current directory, and writes four files."""
+    """A process of its own: it chooses its devices, finds a module in the current directory, and writes its files."""
     (elsewhere / "mine.py").write_text(
         "import optax\n\ndef half(learning_rate):\n    return optax.sgd(0.5 * learning_rate)\n"
     )
@@ -55,7 +55,14 @@ def test_the_installed_way_with_a_user_s_own_optimizer(elsewhere: Path) -> None:
     assert sgd[0] == half[0]
     assert sgd[-1] < half[-1]
     names = sorted(path.name for path in (elsewhere / "comparison").iterdir())
-    assert names == ["learning_rates.png", "loss_curves.png", "results.csv", "results.json"]
+    assert names == [
+        "evaluations.csv",
+        "learning_rates.png",
+        "loss_curves.png",
+        "report.html",
+        "results.csv",
+        "results.json",
+    ]
 
 
 def test_idx_files_and_remedies(elsewhere: Path) -> None:
@@ -72,10 +79,13 @@ def test_idx_files_and_remedies(elsewhere: Path) -> None:
     assert ran.exit_code == 0, ran.output
     content = json.loads((elsewhere / "out" / "results.json").read_text())
     assert content["workload"]["examples"] == {"training": 150, "validation": 30, "test": 20}
+    assert content["baseline"] == "sgd"
     assert content["settings"] == {
         "workload": "fashion-mnist",
         "data": ".",
         "optimizers": ["sgd"],
+        "baseline": None,
+        "target": None,
         "activation": "sigmoid",
         "initializer": "normal",
         "batch_norm": True,
@@ -99,6 +109,8 @@ def test_idx_files_and_remedies(elsewhere: Path) -> None:
         (["--workload", "mnist", "--data", "nowhere"], "nowhere: no such folder"),
         (["--out", "taken"], "taken is a file, not a folder"),
         (["--dropout", "1.5"], "dropout 1.5"),
+        (["--target", "95"], "target 95: accuracy is a share in [0, 1]"),
+        (["--optimizers", "sgd,adam", "--baseline", "lion"], "baseline 'lion' does not take part; these do: sgd, adam"),
         (["--optimizer", "[bold]:x"], "'[bold]:x' is not of the form"),
     ],
 )

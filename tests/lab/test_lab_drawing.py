@@ -10,9 +10,9 @@ from jaxopt_lec.lab import animation
 from jaxopt_lec.lab.animation import animate
 from jaxopt_lec.lab.contestants import find_contestants
 from jaxopt_lec.lab.drawing import Picture, draw, draw_basins
+from jaxopt_lec.lab.figures import COLOURS, png
 from jaxopt_lec.lab.gallery import many_starts
 from jaxopt_lec.lab.paths import Descent
-from jaxopt_lec.lab.report import COLOURS, png
 from jaxopt_lec.lab.surfaces import SURFACES, Beale, DoubleWell, Himmelblau, Ravine, Saddle, find_surface
 
 TWO = find_contestants(["sgd", "momentum"])

@@ -2,6 +2,8 @@
 
 import math
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,10 +13,11 @@ import optax
 import pytest
 
 import jaxopt_lec
-from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Mean, Run, Study, select
+from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Comparison, Mean, Run, Study, goodness, select
 from jaxopt_lec.lab.contestants import DEFAULT, KNOWN, Contestant, find_contestants, try_out
 from jaxopt_lec.lab.errors import InputError
-from jaxopt_lec.lab.workloads import Classification, Data, load_workload
+from jaxopt_lec.lab.training import Lane, Shared, Watched, block_length, evaluation_steps, hold, seeded, train_lane
+from jaxopt_lec.lab.workloads import ACCURACY, Classification, Data, Remedies, Score, load_workload
 
 PARAMS = {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)}
 
@@ -45,14 +48,57 @@ def tuned(table: dict[float, list[tuple[float, float] | None]]) -> list[Run]:
     ],
 )
 def test_selection(table, rate: float, accuracy: float, edge: str | None) -> None:
-    selection = select(tuned(table))
+    selection = select(tuned(table), ACCURACY)
     assert selection is not None
     assert (selection.learning_rate, selection.edge) == (rate, edge)
-    assert selection.accuracy == pytest.approx(accuracy)
+    assert selection.score == pytest.approx(accuracy)
 
 
-def test_nothing_is_selected_where_all_diverged() -> None:
-    assert select(tuned({0.1: [None], 1.0: [None]})) is None
+ERROR, SHARE = Score("squared error", higher_is_better=False), Score("error rate", higher_is_better=False, percent=True)
+
+
+@pytest.mark.parametrize(
+    ("score", "table", "rate", "mean"),
+    [
+        (ERROR, {0.1: [(3, 1), (5, 1)], 1.0: [(2, 1), (1, 1)], 10.0: [(2, 1), (2, 1)]}, 1.0, 1.5),
+        # a tie goes to the lower loss, and then to the lower rate
+        (ERROR, {0.1: [(2, 2)], 1.0: [(2, 1)], 10.0: [(2, 1)]}, 1.0, 2.0),
+        # a diverged lane is worse than any other, however bad
+        (ERROR, {0.1: [(1e30, 1), (1e30, 1)], 1.0: [(0.1, 1), None], 10.0: [None, None]}, 0.1, 1e30),
+        (SHARE, {0.1: [(0.6, 1), (0.6, 1)], 1.0: [(0.3, 1), None]}, 0.1, 0.6),
+        # among rates that all lost lanes, the one that lost fewer, then the better of the others
+        (ERROR, {0.1: [(5, 1), (5, 1), None], 1.0: [(0.1, 1), None, None], 10.0: [(4, 1), (4, 1), None]}, 10.0, math.inf),
+        # where the score is a share, one unlucky seed does not rule a rate out
+        (SHARE, {0.1: [(0.9, 1), (0.9, 1)], 1.0: [(0.1, 1), None]}, 1.0, 0.55),
+    ],
+)
+def test_selection_where_lower_is_better(score: Score, table, rate: float, mean: float) -> None:
+    selection = select(tuned(table), score)
+    assert selection is not None
+    assert selection.learning_rate == rate
+    assert selection.score == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("score", [ACCURACY, ERROR, SHARE])
+def test_a_diverged_lane_is_worse_than_any_other(score: Score) -> None:
+    worst = 0.0 if score.higher_is_better else 1.0 if score.percent else 1e30
+    awful, lost = tuned({0.1: [(worst, 100.0)]}), tuned({0.1: [None]})
+    fine = tuned({0.1: [(0.5, 1.0)]})
+    assert goodness(fine, score) > goodness(awful, score) > goodness(lost, score) >= goodness([], score)
+    # One lane each that is fine: the other is awful, or diverged.
+    assert goodness(fine + awful, score) > goodness(fine + lost, score)
+
+
+def test_an_unbounded_score_that_is_better_higher() -> None:
+    score = Score("log likelihood", higher_is_better=True)
+    selection = select(tuned({0.1: [(-5, 1), (-6, 1)], 1.0: [(-1, 1), None]}), score)
+    assert selection is not None
+    assert (selection.learning_rate, selection.score) == (0.1, -5.5)
+
+
+@pytest.mark.parametrize("score", [ACCURACY, ERROR])
+def test_nothing_is_selected_where_all_diverged(score: Score) -> None:
+    assert select(tuned({0.1: [None], 1.0: [None]}), score) is None
 
 
 def test_mean_and_standard_error() -> None:
@@ -193,8 +239,8 @@ def test_a_study_runs_every_lane_and_pairs_them() -> None:
     assert sum(done) == study.lanes == comparison.lanes == 2 * (3 * 2 + 2)
     one, two = comparison.results
     # Equal optimizers on equal seeds and batches: equal to the last bit.
-    assert [(r.learning_rate, r.seed, r.accuracy) for r in one.tuning] == [
-        (r.learning_rate, r.seed, r.accuracy) for r in two.tuning
+    assert [(r.learning_rate, r.seed, r.score) for r in one.tuning] == [
+        (r.learning_rate, r.seed, r.score) for r in two.tuning
     ]
     np.testing.assert_array_equal(one.training_loss, two.training_loss)
     assert [run.diverged for run in one.tuning] == [False] * 4 + [True] * 2
@@ -212,8 +258,10 @@ def test_tests_are_scored_on_test_data_and_tuning_on_validation_data() -> None:
     workload = Classification(base.name, Data((images[:200], labels[:200]), right, wrong), base.model)
     budget = Budget(learning_rates=(0.3,), steps=200, seeds=2)
     [result] = Study(workload, [Contestant("sgd", "sgd", optax.sgd)], budget).run().results
-    assert all(run.accuracy > 0.8 for run in result.tuning)
-    assert all(run.accuracy < 0.2 for run in result.fresh)
+    assert all(run.score > 0.8 for run in result.tuning)
+    assert all(run.score < 0.2 for run in result.fresh)
+    # On their way, lanes with fresh seeds are looked at with validation data.
+    assert (result.evaluations.score[:, -1] > 0.8).all()
 
 
 def test_an_optimizer_that_diverges_everywhere_is_not_tested() -> None:
@@ -226,7 +274,7 @@ def test_an_optimizer_that_diverges_everywhere_is_not_tested() -> None:
     hopeless_result, sgd = study.run(lambda status, lanes: done.append(lanes)).results
     assert hopeless_result.selection is None
     assert hopeless_result.fresh == ()
-    assert math.isnan(hopeless_result.accuracy.mean)
+    assert math.isnan(hopeless_result.score.mean)
     assert sum(done) == study.lanes  # the bar reaches its end nonetheless
     assert sgd.selection is not None
 
@@ -254,8 +302,6 @@ def test_value_fn_is_the_loss_of_that_step() -> None:
 
         return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
-    from jaxopt_lec.lab.workloads import Remedies
-
     workload = load_workload("digits-mlp", Remedies(dropout=0.3, batch_norm=True, l2=1e-3))
     contestants = [Contestant("suspicious", "suspicious", suspicious)]
     [result] = Study(workload, contestants, Budget(learning_rates=(0.1,), steps=6, seeds=1)).run().results
@@ -271,3 +317,156 @@ def test_a_broken_optimizer_stops_the_study_before_it_starts() -> None:
     broken = Contestant("broken", "my:broken", lambda learning_rate: 3)
     with pytest.raises(InputError, match="'my:broken'"):
         Study(load_workload("digits-mlp"), [*find_contestants(["sgd"]), broken], Budget())
+
+
+# --- watching ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (500, range(25, 501, 25)),
+        (5, range(1, 6)),
+        (1, [1]),
+        (67, [3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36, 39, 42, 45, 48, 51, 54, 57, 60, 63, 66, 67]),
+        (1280, range(64, 1281, 64)),
+    ],
+)
+def test_evaluation_steps_are_evenly_spaced_and_end_with_the_last(steps: int, expected) -> None:
+    assert list(evaluation_steps(steps)) == list(expected)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 19, 50, 66, 67, 180, 499, 510, 1000, 4096, 10000])
+def test_there_are_about_25_of_them(steps: int) -> None:
+    found = evaluation_steps(steps)
+    assert min(steps, 17) <= len(found) <= 38
+    assert found[-1] == steps
+    assert (np.diff(found)[:-1] == found[0]).all()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lion", "radam", "newton_cg"])
+def test_watching_changes_no_bit(name: str) -> None:
+    workload = load_workload("digits-mlp", Remedies(dropout=0.2, batch_norm=True))
+    steps, validation = 40, hold(workload.data.validation, 360)
+    blocks = np.int32(steps // block_length(steps))
+    plain = Shared(workload.data.train, hold(workload.data.test, 360), seeded(workload, [0, 1], 32, steps), blocks)
+    lanes = Lane(np.float32([0.01, 0.1]), np.int32([0, 1]))
+    factory = getattr(jaxopt_lec, name)
+    run = jax.jit(jax.vmap(partial(train_lane, workload, factory, steps), in_axes=(0, None)))
+    unwatched = run(lanes, plain)
+    for on in (False, True):
+        watched = run(lanes, plain._replace(watched=Watched(validation, np.bool_(on))))
+        for one, other in zip(unwatched[:4], watched[:4], strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert (watched.record.loss > 0).all() == on
+
+
+def test_what_is_recorded_is_what_happened() -> None:
+    """Against a plain loop over the same batches: scores after, norms of, and weights before every evaluation step."""
+    workload = load_workload("digits-logistic")
+    steps, rate = 40, 0.1
+    validation = hold(workload.data.validation, 360)
+    start = seeded(workload, [3], 32, steps)
+    shared = Shared(workload.data.train, hold(workload.data.test, 360), start, np.int32(steps // block_length(steps)))
+    shared = shared._replace(watched=Watched(validation, np.bool_(True)))
+    momentum = partial(optax.sgd, momentum=0.9)
+    record = jax.jit(partial(train_lane, workload, momentum, steps))(Lane(np.float32(rate), np.int32(0)), shared).record
+
+    optimizer = momentum(rate)
+    params, state = jax.tree.map(lambda x: x[0], (start.params, start.state))
+    memory, seen = optimizer.init(params), []
+    for t in range(steps):
+        batch = jax.tree.map(lambda x: x[start.order[0, t]], workload.data.train)  # noqa: B023
+        grads, _ = jax.grad(workload.loss, has_aux=True)(params, state, batch, start.dropout[0])
+        updates, memory = optimizer.update(grads, memory, params)
+        before, params = params, optax.apply_updates(params, updates)
+        if t + 1 in evaluation_steps(steps):
+            loss, score = (x.mean() for x in workload.metric(params, state, workload.data.validation))
+            seen.append([loss, score, *(jnp.linalg.norm(leaf) for leaf in jax.tree.leaves((grads, updates, before)))])
+    found = np.stack([record.loss, record.score, *jax.tree.leaves(record[2:])], -1)
+    np.testing.assert_allclose(found, np.array(seen), rtol=2e-4)
+
+
+# --- targets, the baseline and time ------------------------------------------------------------------------------------
+
+
+def test_the_default_target_is_what_the_baseline_reached_with_every_seed(comparison: Comparison) -> None:
+    # The curves end, and are best, at 0.6 and 0.8.
+    assert comparison.target == pytest.approx(0.6)
+    plain, edgy, wild = comparison.results
+    assert comparison.reached(plain).steps == (20, 15)  # 0.1 + 0.7 · ¾ = 0.625
+    assert comparison.reached(edgy).steps == (15, None)  # 0.1 + 0.8 · ¾; one that diverged never was there
+    assert comparison.reached(edgy).median is None
+    assert comparison.reached(wild).steps == ()
+    assert plain.seconds_per_step == 0.002  # the median of three turns
+    assert comparison.seconds_to_target(plain) == pytest.approx(17.5 * 0.002)
+    assert comparison.seconds_to_target(edgy) is None
+
+
+def test_a_target_where_lower_is_better(regression: Comparison) -> None:
+    # These curves rise from 0.1 to the score, so that the best of each is its first.
+    assert regression.target == pytest.approx(0.1 + 0.26 / 4)
+    assert regression.reached(regression.result("base")).steps == (5,) * 5
+    assert regression.reached(regression.result("bad")).count == 0
+    assert regression.differences["good"].words("base") == "better than base"
+    assert regression.differences["bad"].words("base") == "worse than base"
+    assert regression.differences["alike"].words("base") == "not distinguishable from base at 5 seeds"
+
+
+def test_a_baseline_without_a_test_leaves_no_target_and_no_differences(make_comparison, comparison: Comparison) -> None:
+    lost = make_comparison(comparison.budget, list(comparison.results), "wild")
+    assert lost.target is None
+    assert lost.differences == {}
+    assert lost.reached(lost.results[0]).steps == (None, None)
+    assert lost.seconds_to_target(lost.results[0]) is None
+
+
+def test_a_step_too_short_for_the_clock_has_no_duration(comparison: Comparison) -> None:
+    assert replace(comparison.results[0], turns=(1e-9, -1e-9, -2e-9)).seconds_per_step is None
+    assert replace(comparison.results[0], turns=()).seconds_per_step is None
+
+
+def test_effective_rates_and_ratios(comparison: Comparison) -> None:
+    seen = comparison.results[0].evaluations
+    np.testing.assert_allclose(seen.effective_learning_rate, 0.01)
+    np.testing.assert_allclose(seen.update_to_weight, 0.001)
+    still = replace(seen, update_norms=0 * seen.update_norms, weight_norms=0 * seen.weight_norms)
+    assert (still.update_to_weight == 0).all()
+    from_zeros = replace(seen, weight_norms=0 * seen.weight_norms)
+    assert np.isinf(from_zeros.update_to_weight).all()
+
+
+def test_a_study_measures_steps_and_evaluations() -> None:
+    budget = Budget(learning_rates=(0.03,), steps=40, seeds=2)
+    contestants = find_contestants(["sgd", "adam", "momentum"])
+    comparison = Study(load_workload("digits-logistic"), contestants, budget).run()
+    assert comparison.baseline == "adam"
+    assert set(comparison.differences) == {"sgd", "momentum"}
+    for result in comparison.results:
+        assert result.evaluations.score.shape == (2, len(evaluation_steps(40)))
+        assert np.isfinite(result.evaluations.effective_learning_rate).all()
+        assert result.evaluations.leaves == ("readout/bias", "readout/kernel")
+        assert len(result.turns) == 5
+    sgd = comparison.result("sgd").evaluations
+    np.testing.assert_allclose(sgd.effective_learning_rate, 0.03, rtol=1e-5)
+    assert comparison.reached(comparison.result("adam")).count == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"baseline": "adam"}, "baseline 'adam' does not take part; these do: sgd, lion"),
+        ({"target": 95.0}, r"target 95: accuracy is a share in \[0, 1\]"),
+        ({"target": math.nan}, "target nan: a finite number"),
+    ],
+)
+def test_a_wrong_target_or_baseline_is_named(options, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Study(load_workload("digits-logistic"), find_contestants(["sgd", "lion"]), Budget(), **options)
+
+
+def test_the_baseline_is_adam_or_the_first() -> None:
+    workload = load_workload("digits-logistic")
+    assert Study(workload, find_contestants(["sgd", "adam"]), Budget()).baseline == "adam"
+    assert Study(workload, find_contestants(["sgd", "lion"]), Budget()).baseline == "sgd"
+    assert Study(workload, find_contestants(["sgd", "lion"]), Budget(), baseline="lion").baseline == "lion"

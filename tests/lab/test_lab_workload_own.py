@@ -1,5 +1,6 @@
 """A user's workload is found and tried out, and what is wrong with it is said before anything is trained."""
 
+import runpy
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from jaxopt_lec.lab.workloads import Remedies, load_workload
 EXAMPLE = Path(__file__).parents[2] / "examples" / "your_own_workload.py"
 
 GOOD = """
-import jax.numpy as jnp, numpy as np
+import jax, jax.numpy as jnp, numpy as np
 from jaxopt_lec.lab.workloads import Data, Score
 
 class Line:
@@ -39,6 +40,10 @@ def with_data(data):
 """
 
 
+MADE = "data = Data(x, x[:5], x[5:])"
+ERRORS = '(params["slope"] * batch - batch) ** 2'
+
+
 @pytest.fixture
 def written(tmp_path):
     def write(old: str = "", new: str = "") -> str:
@@ -55,6 +60,14 @@ def test_the_example_is_found_in_its_file_and_as_a_module(monkeypatch):
     assert workload.name == "matrix-completion"
     monkeypatch.syspath_prepend(EXAMPLE.parents[1])
     assert load_workload("examples.your_own_workload:make").name == "matrix-completion"
+
+
+def test_the_example_runs_as_a_script(capsys):
+    with jax.numpy_dtype_promotion("standard"):  # as a reader has it
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["sgd", "momentum", "adam"]
+    assert min(float(line.split()[-1]) for line in lines) < 2  # the entries' own variance is about 3
 
 
 def test_a_file_takes_no_modules_place(tmp_path):
@@ -99,15 +112,38 @@ def test_what_is_not_found_is_named(spec, message):
     ("old", "new", "message"),
     [
         ("def metric", "def measure", "a Line is no workload: it has no metric"),
-        ("import jax.numpy", "import no_such_thing, jax.numpy", "importing .* failed: ModuleNotFoundError: .*no_such_thing"),
+        ("import jax, ", "import no_such_thing, jax, ", "importing .* failed: ModuleNotFoundError: .*no_such_thing"),
         ('name = "line"', "name = 3", "its name is a int"),
         ('score = Score("error", higher_is_better=False)', 'score = "error"', "its score is a str, not a Score"),
-        ("data = Data(x, x[:5], x[5:])", "data = (x, x, x)", "its data are a tuple, not Data"),
-        ("data = Data(x, x[:5], x[5:])", "data = Data(x, x[:0], x)", "the arrays of data.validation need one first axis"),
-        ("data = Data(x, x[:5], x[5:])", "data = Data((x, x[1:]), x, x)", "the arrays of data.train need one first axis"),
-        ("data = Data(x, x[:5], x[5:])", "data = Data(x, x, x[:, None])", "the examples of its three sets differ"),
+        (MADE, "data = (x, x, x)", "its data are a tuple, not Data"),
+        (MADE, "data = Data(x, x[:0], x)", "the arrays of data.validation need one first axis"),
+        (MADE, "data = Data((x, x[1:]), x, x)", "the arrays of data.train need one first axis"),
+        (MADE, "data = Data(x, x, x[:, None])", "the examples of its three sets differ"),
         ('return {"slope": jnp.zeros(())}, ()', 'return {"slope": jnp.zeros(())}', r"must return \(params, state\)"),
         ("jnp.zeros(())", "jnp.zeros((), int)", "all floating point arrays"),
+        (MADE, "s = np.array(['a'] * 20); data = Data(s, s, s)", "data.train has an array of <U1, not of numbers"),
+        (MADE, "data = Data([1.0, 2.0], x, x)", "data.train has a float, not an array of NumPy or JAX"),
+        (MADE, "data = property(lambda self: open('no-such-file'))", "its data cannot be read: FileNotFoundError"),
+        (f"mean({ERRORS}), state", f"mean({ERRORS}) > 1, state", "returns bool, which has no gradient"),
+        (
+            f"mean({ERRORS}), state",
+            f"mean({ERRORS}).astype(jnp.complex64), state",
+            "returns complex64, which has no gradient",
+        ),
+        (
+            f"jnp.mean({ERRORS})",
+            'jax.lax.while_loop(lambda x: x > 1, lambda x: x / 2, params["slope"])',
+            "the gradient of loss.* in lanes, traced by JAX, failed: ValueError: Reverse-mode",
+        ),
+        (
+            f"jnp.mean({ERRORS})",
+            'jax.pure_callback(lambda x: x, jnp.zeros(()), jax.lax.stop_gradient(params["slope"]))',
+            "the gradient of loss.* in lanes, traced by JAX, failed: NotImplementedError",
+        ),
+        ("return error, error", "return error, error.astype(jnp.complex64)", "must return real numbers"),
+        ("return error, error", "return error, jnp.zeros(2)", "must return a loss and a score of every example"),
+        ("class Line:", "raise SystemExit(3)\nclass Line:", "importing it failed: SystemExit: 3"),
+        ("def make():", "def make():\n    raise SystemExit(3)\n\ndef other():", "making it failed: SystemExit: 3"),
         ("jnp.mean(", "(", r"loss\(params, state, batch, key\) must return \(a number, state\)"),
         ("** 2), state", "** 2), 3.0", "changes the structure, shapes or dtypes of its state"),
         (

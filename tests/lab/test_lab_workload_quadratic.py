@@ -34,6 +34,21 @@ def test_the_score_is_the_quadratic_itself():
     assert not WORKLOAD.score.higher_is_better
 
 
+def test_a_mini_batch_is_a_quadratic_around_its_centre_and_the_score_is_the_excess_over_the_optimum():
+    Q, h = (np.asarray(x, np.float64) for x in (WORKLOAD.rotation, WORKLOAD.eigenvalues))
+    H = Q * h @ Q.T
+    batch, key = np.zeros(16), jax.random.key(3)
+    gradient = jax.grad(lambda theta: WORKLOAD.loss({"theta": theta}, (), batch, key)[0])(jnp.zeros(100))
+    centre = -np.linalg.solve(H, np.asarray(gradient, np.float64))  # where H (θ − c̄) vanishes
+    for k in range(3):
+        theta = 3 * jax.random.normal(jax.random.key(k), (100,))
+        away = np.asarray(theta, np.float64) - centre
+        np.testing.assert_allclose(WORKLOAD.loss({"theta": theta}, (), batch, key)[0], 0.5 * away @ H @ away, rtol=1e-4)
+        at = np.asarray(theta, np.float64)
+        np.testing.assert_allclose(WORKLOAD.metric({"theta": theta}, (), batch)[1], 0.5 * at @ H @ at, rtol=1e-5)
+    assert WORKLOAD.metric({"theta": jnp.zeros(100)}, (), batch)[1][0] == 0
+
+
 def test_the_gradient_is_exact_but_for_noise_as_large_as_the_curvature_over_the_batch():
     theta, batch, draws = 0.1 * jnp.ones(100), np.zeros(32), 4000
     gradient = jax.grad(lambda theta, key: WORKLOAD.loss({"theta": theta}, (), batch, key)[0])

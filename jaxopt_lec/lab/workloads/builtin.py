@@ -75,7 +75,7 @@ WORKLOADS = {
         "MNIST from --data, 784-100-10 perceptron", mlp(100), reads="the folder of its IDX files", has_default=False
     ),
     "characters": Recipe(
-        "the next character of a text, two-layer transformer",
+        "the next character of a text (default: the documentation in this Python's own library), two-layer transformer",
         transformer,
         reads="a text file",
         remedies=frozenset({"dropout", "l2"}),

@@ -16,6 +16,7 @@ __all__ = ["find_own_workload", "try_out_workload"]
 
 METHODS = ("initialize", "loss", "metric")
 SETS = ("train", "validation", "test")
+TRIED = 8  # examples of the mini-batch that it is tried out with
 
 
 def find_own_workload(spec: str, data: Path | None) -> Workload:
@@ -28,7 +29,10 @@ def find_own_workload(spec: str, data: Path | None) -> Workload:
     Raises:
         InputError: there is no such function, or what it makes is no workload.
     """
-    make = imported("workload", spec)
+    try:
+        make = imported("workload", spec)
+    except SystemExit as error:
+        raise InputError(f"workload {spec!r}: importing it failed: {one_line(error)}") from error
     try:
         parameters = inspect.signature(make).parameters
     except ValueError as error:
@@ -41,18 +45,27 @@ def find_own_workload(spec: str, data: Path | None) -> Workload:
         found = make(data=data) if data is not None else make()
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"workload {spec!r}: making it failed: {one_line(error)}") from error
     return try_out_workload(found, f"workload {spec!r}")
 
 
 def try_out_workload(found: Any, what: str) -> Workload:
-    """Check that something has the protocol's parts, by tracing them with two examples.
+    """Check that something has the protocol's parts, by tracing them with a mini-batch.
+
+    The loss is differentiated and mapped over lanes, as in training.
 
     Raises:
         InputError: with the part that is missing or wrong.
     """
-    missing = [name for name in ("name", "data", "score", *METHODS) if not hasattr(found, name)]
+    missing = []
+    for part in ("name", "data", "score", *METHODS):
+        try:
+            getattr(found, part)
+        except AttributeError:
+            missing.append(part)
+        except Exception as error:
+            raise InputError(f"{what}: its {part} cannot be read: {one_line(error)}") from error
     if missing:
         raise InputError(f"{what}: a {type(found).__name__} is no workload: it has no {', '.join(missing)}")
     if not isinstance(found.name, str):
@@ -62,6 +75,11 @@ def try_out_workload(found: Any, what: str) -> Workload:
     if not isinstance(found.data, Data):
         raise InputError(f"{what}: its data are a {type(found.data).__name__}, not Data")
     for part in SETS:
+        for leaf in jax.tree.leaves(getattr(found.data, part)):
+            if not isinstance(leaf, np.ndarray | jax.Array):
+                raise InputError(f"{what}: data.{part} has a {type(leaf).__name__}, not an array of NumPy or JAX")
+            if leaf.dtype != bool and not jnp.issubdtype(leaf.dtype, jnp.number):
+                raise InputError(f"{what}: data.{part} has an array of {leaf.dtype}, not of numbers")
         lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(getattr(found.data, part))}
         if len(lengths) != 1 or lengths & {(), (0,)}:
             raise InputError(
@@ -71,7 +89,7 @@ def try_out_workload(found: Any, what: str) -> Workload:
     if kinds["validation"] != kinds["train"] or kinds["test"] != kinds["train"]:
         raise InputError(f"{what}: the examples of its three sets differ in structure, shapes or dtypes")
 
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *np.shape(x)[1:]), canonical(x)), found.data.train)
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((TRIED, *np.shape(x)[1:]), canonical(x)), found.data.train)
     key = jax.eval_shape(lambda: jax.random.key(0))
     model = traced(what, "initialize(key)", found.initialize, key)
     if not isinstance(model, tuple) or len(model) != 2:
@@ -83,11 +101,18 @@ def try_out_workload(found: Any, what: str) -> Workload:
     result = traced(what, "loss(params, state, batch, key)", found.loss, params, state, batch, key)
     if not isinstance(result, tuple) or len(result) != 2 or getattr(result[0], "shape", None) != ():
         raise InputError(f"{what}: loss(params, state, batch, key) must return (a number, state)")
+    if not jnp.issubdtype(result[0].dtype, jnp.floating):
+        raise InputError(f"{what}: loss(params, state, batch, key) returns {result[0].dtype}, which has no gradient")
     if like(result[1], axes=0) != like(state, axes=0):
         raise InputError(f"{what}: loss(params, state, batch, key) changes the structure, shapes or dtypes of its state")
+    gradient = jax.vmap(jax.grad(found.loss, has_aux=True), (0, 0, None, 0))
+    lane = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), (params, state, key))
+    traced(what, "the gradient of loss(params, state, batch, key) in lanes", gradient, *lane[:2], batch, lane[2])
     result = traced(what, "metric(params, state, batch)", found.metric, params, state, batch)
-    if not isinstance(result, tuple) or [getattr(x, "shape", None) for x in result] != [(2,), (2,)]:
+    if not isinstance(result, tuple) or [getattr(x, "shape", None) for x in result] != [(TRIED,)] * 2:
         raise InputError(f"{what}: metric(params, state, batch) must return a loss and a score of every example")
+    if any(jnp.issubdtype(x.dtype, jnp.complexfloating) for x in result):
+        raise InputError(f"{what}: metric(params, state, batch) must return real numbers")
     return found
 
 
