@@ -17,25 +17,25 @@ from jaxopt_lec.lab.workloads.models import Remedies, layer_key
 from jaxopt_lec.lab.workloads.workload import Batch, Data, Params, Score, State
 
 CONTEXT = 32  # characters that an example has
-DEFAULT_LENGTH = 300_000  # characters of the default text
+MODULE_LENGTH = 3000  # characters of the default text that a module gives at most
 RARE = 1e-5  # characters that make up less of the text are one and the same
 
 
 def library_text() -> str:
-    """Return the standard library's own documentation: its modules' docstrings, by name, up to a length.
+    """Return the standard library's own documentation: the docstrings of its modules, by name, of each up to a length.
 
-    The text is that of the Python that runs: another version of Python has another text.
+    Without that length a few modules, with long tables of examples, would fill most of the text, and validation would be
+    on another kind of text than training. The text is that of the Python that runs: another version has another text.
     """
-    texts: list[str] = []
-    length = 0
+    modules = []
     for file in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
-        for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                texts.append(ast.get_docstring(node) or "")
-                length += len(texts[-1])
-        if length > DEFAULT_LENGTH:
-            break
-    return "\n\n".join(filter(None, texts))[:DEFAULT_LENGTH]
+        documented = (
+            node
+            for node in ast.walk(ast.parse(file.read_bytes()))
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        )
+        modules.append("\n\n".join(filter(None, map(ast.get_docstring, documented)))[:MODULE_LENGTH])
+    return "\n\n".join(filter(None, modules))
 
 
 def read_text(file: Path) -> str:
