@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxopt_lec.lab import report, surface_report
-from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Comparison, Study
+from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Study
 from jaxopt_lec.lab.contestants import DEFAULT, KNOWN, find_contestants
 from jaxopt_lec.lab.devices import use_all_cores
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.paths import Descent
+from jaxopt_lec.lab.progress import lanes_bar
 from jaxopt_lec.lab.surfaces import SURFACES, find_surface
 from jaxopt_lec.lab.workloads import WORKLOADS, Activation, Initializer, Remedies, load_workload
 
@@ -100,7 +101,8 @@ def compare(
     except InputError as error:
         messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(2) from error
-    comparison = run_with_bar(study, messages)
+    with lanes_bar(study.lanes) as report_lanes:
+        comparison = study.run(report_lanes)
     settings = {
         "workload": workload,
         "data": None if data is None else str(data),
@@ -207,21 +209,6 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
         except ValueError as error:
             raise InputError(f"{option}: {part!r} is not a number") from error
     return tuple(numbers)
-
-
-def run_with_bar(study: Study, console: Console) -> Comparison:
-    """Run a study under a live progress bar; without a terminal there is no bar."""
-    columns = (
-        TextColumn("{task.description:<30}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("lanes"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=study.lanes)
-        return study.run(lambda status, lanes: bar.update(task, description=status, advance=lanes))
 
 
 @contextlib.contextmanager

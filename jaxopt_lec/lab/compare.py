@@ -3,11 +3,11 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ import jaxopt_lec
 from jaxopt_lec.lab.contestants import Contestant, try_out
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.lanes import COMPILERS, LaneProgram, Measured, Plan, candidates, compile_lanes, measure_plan, shardings
+from jaxopt_lec.lab.progress import Report
 from jaxopt_lec.lab.statistics import Difference, compare_to
 from jaxopt_lec.lab.targets import Reached, best_on_every_seed, first_reaching
 from jaxopt_lec.lab.training import (
@@ -41,8 +42,6 @@ MEASURED_STEPS = 100
 TURNS = 5
 TIMED_STEPS = 100
 DEFAULT_BASELINE = "adam"
-
-Progress: TypeAlias = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -325,7 +324,7 @@ class Study:
         """How many training runs there will be."""
         return len(self.contestants) * self.budget.lanes
 
-    def run(self, progress: Progress = lambda status, lanes: None) -> Comparison:
+    def run(self, progress: Report = lambda status, lanes: None) -> Comparison:
         """Run it.
 
         Args:
@@ -398,7 +397,7 @@ class Study:
         )
 
     def _run_one(
-        self, contestant: Contestant, program: LaneProgram, tuning: Shared, testing: Shared, progress: Progress
+        self, contestant: Contestant, program: LaneProgram, tuning: Shared, testing: Shared, progress: Report
     ) -> Result:
         start = time.perf_counter()
         budget = self.budget

@@ -1,16 +1,15 @@
 """Sweeps: every point of a grid of hyperparameters, with every seed and every starting point, in a few programs."""
 
-import contextlib
 import csv
 import dataclasses
 import hashlib
 import importlib.metadata
 import io
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from jaxopt_lec.lab.lanes import COMPILERS, LaneProgram, Plan, Shapes, candidate
 from jaxopt_lec.lab.memory import free_memory, readable
 from jaxopt_lec.lab.minimize import RUNNING, Stop
 from jaxopt_lec.lab.processes import is_first, together
+from jaxopt_lec.lab.progress import Report, lanes_bar
 from jaxopt_lec.lab.study_folder import Results, StudyFolder, opened
 from jaxopt_lec.lab.tasks import Lane, Minimizing, Running, Task
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Halving", "Sweep", "sweep"]
 
 Tree: TypeAlias = Any
-Report: TypeAlias = Callable[[str, int], None]
 
 # A kill loses at most the lanes that are running: about so long a time of work.
 CHUNK_SECONDS = 10.0
@@ -204,7 +203,8 @@ def sweep(
     if jax.process_count() > 1 and study is None:
         raise InputError("study: several processes need a folder that all of them see")
     run = _Run(task, grid, checked_seeds(task, seeds), halving, curves, side_by_side, memory_limit)
-    with bar(run.total, progress) as report:
+    quiet: AbstractContextManager[Report] = nullcontext(lambda status, lanes: None)
+    with lanes_bar(run.total) if progress and is_first() else quiet as report:
         if study is None:
             return run.run(None, report)
         with opened(Path(study), run.asked()) as folder:
@@ -223,31 +223,6 @@ def checked_seeds(task: Task, seeds: int | Sequence[int]) -> tuple[int, ...]:
     if len(given) > 1 and not task.takes_seeds:
         raise InputError(f"seeds {seeds}: {task.name} has no argument key, so all seeds would do the same")
     return given
-
-
-@contextlib.contextmanager
-def bar(total: int, wanted: bool) -> Iterator[Report]:
-    """Show a live progress bar on a terminal."""
-    if not (wanted and sys.stderr.isatty() and is_first()):
-        yield lambda status, lanes: None
-        return
-    try:
-        from rich import progress as rich  # all else works without it
-        from rich.console import Console
-    except ImportError:
-        yield lambda status, lanes: None
-        return
-    columns = (
-        rich.TextColumn("{task.description:<30}"),
-        rich.BarColumn(bar_width=None),
-        rich.MofNCompleteColumn(),
-        rich.TextColumn("lanes"),
-        rich.TimeElapsedColumn(),
-        rich.TimeRemainingColumn(),
-    )
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("starting", total=total)
-        yield lambda status, lanes: shown.update(task, description=status, advance=lanes)
 
 
 @dataclass(frozen=True)
