@@ -73,7 +73,7 @@ def table(comparison: Comparison) -> Table:
     made.add_column("learning\nrate", justify="right", no_wrap=True)
     tested = escape(textwrap.fill(f"test {label(comparison.score)}", 12))
     made.add_column(tested, justify="right", no_wrap=True, style="bold")
-    made.add_column(escape(textwrap.fill(f"against {comparison.baseline}", 8, break_long_words=False)))
+    made.add_column(escape(textwrap.fill(f"against {comparison.baseline}", 8, break_long_words=False)), min_width=8)
     made.add_column("target:\nsteps", justify="right", no_wrap=True)
     made.add_column("target:\nseconds", justify="right", no_wrap=True)
     made.add_column("diverged\nlanes", justify="right", no_wrap=True)
