@@ -35,7 +35,7 @@ def imported(kind: str, spec: str) -> Any:
         if not is_file and error.name is not None and f"{place}.".startswith(f"{error.name}."):
             raise InputError(f"{kind} {spec!r}: there is no module {error.name}") from error
         raise InputError(f"{kind} {spec!r}: importing {place} failed: {one_line(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself would end this program without a word
         raise InputError(f"{kind} {spec!r}: importing {place} failed: {one_line(error)}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -26,7 +26,6 @@ ALL = frozenset(field.name for field in fields(Remedies))
 class Recipe:
     """How a named workload is made."""
 
-    summary: str
     make: Callable[[str, Remedies, Path | None], Workload]
     reads: Literal["the folder of its IDX files", "a text file"] | None = None  # what --data is
     has_default: bool = True  # whether there are data without --data
@@ -60,29 +59,22 @@ def transformer(name: str, remedies: Remedies, file: Path | None) -> Workload:
 
 
 WORKLOADS = {
-    "digits-mlp": Recipe("scikit-learn's digits, 64-64-64-10 perceptron", mlp(64, 64)),
-    "digits-cnn": Recipe("scikit-learn's digits, two 3×3 convolutions (8 and 16 channels)", cnn(8, 16)),
+    "digits-mlp": Recipe(mlp(64, 64)),
+    "digits-cnn": Recipe(cnn(8, 16)),
     "digits-logistic": Recipe(
-        "scikit-learn's digits, logistic regression",
         mlp(),
         remedies=frozenset({"initializer", "l2"}),
         why="it has no hidden layer",
     ),
-    "fashion-mnist": Recipe(
-        "Fashion-MNIST from --data, 784-100-10 perceptron", mlp(100), reads="the folder of its IDX files", has_default=False
-    ),
-    "mnist": Recipe(
-        "MNIST from --data, 784-100-10 perceptron", mlp(100), reads="the folder of its IDX files", has_default=False
-    ),
+    "fashion-mnist": Recipe(mlp(100), reads="the folder of its IDX files", has_default=False),
+    "mnist": Recipe(mlp(100), reads="the folder of its IDX files", has_default=False),
     "characters": Recipe(
-        "the next character of a text (default: the documentation in this Python's own library), two-layer transformer",
         transformer,
         reads="a text file",
         remedies=frozenset({"dropout", "l2"}),
         why="its blocks are a transformer's",
     ),
     "noisy-quadratic": Recipe(
-        "a quadratic in 100 dimensions, noisy gradients",
         lambda name, remedies, file: NoisyQuadratic(),
         remedies=frozenset(),
         why="it is no network",

@@ -29,10 +29,7 @@ def find_own_workload(spec: str, data: Path | None) -> Workload:
     Raises:
         InputError: there is no such function, or what it makes is no workload.
     """
-    try:
-        make = imported("workload", spec)
-    except SystemExit as error:
-        raise InputError(f"workload {spec!r}: importing it failed: {one_line(error)}") from error
+    make = imported("workload", spec)
     try:
         parameters = inspect.signature(make).parameters
     except ValueError as error:
