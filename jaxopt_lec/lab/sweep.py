@@ -509,7 +509,9 @@ class _Run:
         columns: dict[str, np.ndarray] = {}
         for name, values in self.grid.columns.items():
             shown = described(name, values)
-            columns[name] = np.repeat(np.array(shown, object if None in shown else None), n)
+            kinds = {type(value) for value in shown}
+            # NumPy would make one kind of what is several, as text of numbers.
+            columns[name] = np.repeat(np.array(shown, None if len(kinds) == 1 or kinds == {int, float} else object), n)
         if self.task.takes_seeds:
             columns["seed"] = np.tile(np.repeat(self.seeds, self.task.n_starts), len(self.grid))
         if isinstance(self.task, Minimizing):

@@ -175,6 +175,15 @@ def test_a_sweep_keeps_to_its_memory_limit():
         )
 
 
+def test_the_table_keeps_the_kinds_of_values():
+    def run(key, a, b, c):
+        return jnp.float32(0)
+
+    found = lab.sweep(run, grid(a=[None, 0.5, "x", True], b=[1, 0.5], c=[False]))
+    assert found.columns["a"][::2].tolist() == [None, 0.5, "x", True]
+    assert [found.columns[name].dtype.kind for name in "abc"] == ["O", "f", "b"]
+
+
 def test_curves_can_be_left_out():
     found = lab.sweep(lab.Minimizing(jl.sgd, bowl, START), grid(learning_rate=[0.1]), curves=False)
     assert found.curves is None
