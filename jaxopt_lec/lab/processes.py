@@ -1,6 +1,5 @@
 """Several processes that work on one study: `jax.distributed`'s, each with devices of its own."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,9 +10,6 @@ from jax.experimental import multihost_utils
 from jaxopt_lec.lab.errors import LostProcessError
 
 __all__ = ["is_first", "together"]
-
-# JAX ends all other processes as soon as the first one is gone: so many seconds they have to say why they stop.
-LAST_WORDS = 2.0
 
 
 def is_first() -> bool:
@@ -48,8 +44,6 @@ def together(work: str, left: str) -> Iterator[None]:
             raise LostProcessError(f"one of {jax.process_count()} processes was lost {lost}") from error
         raise failure from None
     if failure is not None:
-        if is_first():
-            time.sleep(LAST_WORDS)
         raise failure
     if failed.any():
         raise LostProcessError(f"process {int(np.argmax(failed))} of {jax.process_count()} failed {lost}")

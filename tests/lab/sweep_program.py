@@ -38,7 +38,6 @@ if __name__ == "__main__":
     folder, *place = sys.argv[1:]
     if place:
         process, processes, port = map(int, place)
-        jax.config.update("jax_enable_recoverability", True)
-        jax.distributed.initialize(f"localhost:{port}", processes, process)
+        jax.distributed.initialize(f"localhost:{port}", processes, process, shutdown_timeout_seconds=10)
     found = study(Path(folder), halving=lab.Halving(keep=0.5, cuts=1))
     print(f"{found.columns['final'].tobytes().hex()[:40]} {found.best}", flush=True)

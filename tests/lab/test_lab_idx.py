@@ -105,7 +105,7 @@ def test_a_missing_file_is_named(folder: Path) -> None:
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: no such folder"):
-        load_workload("mnist", folder=tmp_path / "nowhere")
+        load_workload("mnist", data=tmp_path / "nowhere")
 
 
 def test_a_few_images_are_too_few(folder: Path) -> None:
