@@ -32,6 +32,8 @@ COMPILERS = 2
 WORTH_IT = 0.95
 # Where climbing begins on a CPU, as a place among the candidates: groups of four.
 PROMISING = 2
+# How many lanes of each device are run to time a plan, at least.
+MEASURED_LANES = 16
 # With so small a share of its cores at work, a program shares them with others.
 BUSY = 0.75
 
@@ -259,12 +261,12 @@ def measure_plan(
     begin_wide: bool = False,
     fewer_devices: bool = True,
 ) -> Measured:
-    """Choose a plan by running one round of some for a short while: uphill, until the next one no longer is faster.
+    """Choose a plan by running some lanes by each for a short while: uphill, until the next one no longer is faster.
 
     Args:
         plans: from the narrowest groups to the widest.
         compile_plan: compiles the real program for a plan; called from other threads too.
-        lanes: the real lanes; as many as one round takes are run.
+        lanes: the real lanes; some of them are run, one round at least.
         short: the shared data that makes a lane short (a few steps).
         repeats: how many timed runs; the fastest counts.
         memory_limit: plans whose program takes more bytes are not run.
@@ -328,7 +330,9 @@ class _Trials:
             program = self.programs[plan]
             self.times[plan] = math.inf
             if program.bytes <= self.memory_limit:
-                some = first(self.lanes, min(plan.round, program.capacity))
+                # As many for narrow groups as for wide ones: what a call costs is then shared by as many.
+                count = max(plan.round, MEASURED_LANES * len(plan.devices))
+                some = first(self.lanes, min(count, program.capacity))
                 self.times[plan], self.cores[plan] = clocked(program, some, self.short, self.repeats)
         return self.times[plan]
 
