@@ -65,17 +65,18 @@ def test_import_direction_is_one_way():
 def test_the_core_imports_jax_and_optax_only():
     import sys
 
-    core = [ROOT / "__init__.py", *(ROOT / f"{level}.py" for level in LEVELS[:-2]), *(ROOT / "optimizers").glob("*.py")]
+    core = [ROOT / "__init__.py", *(ROOT / f"{level}.py" for level in LEVELS[:-2])]
+    core += [*(ROOT / "optimizers").glob("*.py"), *(ROOT / "state").glob("*.py")]
     outside = {module.split(".")[0] for file in core for module in imports(file)} - set(sys.stdlib_module_names)
     assert outside == {"jax", "optax", "numpy", "jaxopt_lec"}  # NumPy is JAX's own dependency
 
 
-def test_the_laboratory_stands_on_the_public_names():
-    for file in (ROOT / "lab").rglob("*.py"):
+@pytest.mark.parametrize("folder", ["lab", "state"])
+def test_the_laboratory_and_the_state_tools_stand_on_the_public_names(folder):
+    for file in (ROOT / folder).rglob("*.py"):
         for module in imports(file):
-            assert not module.startswith("jaxopt_lec.") or module.startswith("jaxopt_lec.lab"), (
-                f"{file.name} imports {module}"
-            )
+            private = module.startswith("jaxopt_lec.") and not hasattr(jl, module.removeprefix("jaxopt_lec."))
+            assert not private or module.startswith(f"jaxopt_lec.{folder}"), f"{file.name} imports {module}"
 
 
 def test_the_laboratory_needs_its_extra_only_where_it_says_so():
