@@ -1,6 +1,7 @@
 """`compress`: the state of any transformation, kept encoded between steps."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -111,7 +112,7 @@ def _encoded(inner: PyTree, format: Format, count: jax.Array) -> CompressState:
     scales = []
     for place, chosen in enumerate(format.leaves):
         if chosen is not None:
-            leaves[place], scale = chosen[0].encode(leaves[place].astype(jnp.float32), seed_of(count, place))
+            leaves[place], scale = _encode(chosen[0], leaves[place], seed_of(count, place))
             scales.append(scale)
     return CompressState(count, treedef.unflatten(leaves), tuple(scales), format)
 
@@ -122,9 +123,19 @@ def _decoded(state: CompressState) -> PyTree:
     scales = iter(state.scales)
     for place, chosen in enumerate(state.format.leaves):
         if chosen is not None:
-            codec, dtype = chosen
-            leaves[place] = codec.decode(leaves[place], next(scales)).astype(dtype)
+            leaves[place] = _decode(*chosen, leaves[place], next(scales))
     return treedef.unflatten(leaves)
+
+
+# Jits, for their cache: leaves of equal shape are traced once.
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(codec: Codec, x: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    return codec.encode(x.astype(jnp.float32), seed)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _decode(codec: Codec, dtype: jnp.dtype, codes: jax.Array, scales: jax.Array | None) -> jax.Array:
+    return codec.decode(codes, scales).astype(dtype)
 
 
 def _is_large(name: str, leaf: jax.ShapeDtypeStruct) -> bool:

@@ -1,5 +1,6 @@
 """`master`: low-precision parameters trained with the accuracy of wide ones."""
 
+import functools
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -138,6 +139,8 @@ def _integer(bits: int) -> jnp.dtype:
     return jnp.dtype(jnp.int8 if bits == 24 else jnp.int16)
 
 
+# Jits, for their cache: leaves of equal shape are traced once.
+@jax.jit
 def _joined(p: jax.Array, c: jax.Array) -> jax.Array:
     """Return θ in float32: the bits of p, and below them, added as integers, those of c."""
     high = jax.lax.bitcast_convert_type(p, jnp.uint16).astype(jnp.uint32) << 16
@@ -145,6 +148,7 @@ def _joined(p: jax.Array, c: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(high + jax.lax.bitcast_convert_type(low, jnp.uint32), jnp.float32)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _split(theta: jax.Array, dtype: jnp.dtype, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return θ rounded to the nearest bfloat16, and what must be added to its bits to get those of θ back."""
     bits = jax.lax.bitcast_convert_type(jnp.where(jnp.isnan(theta), jnp.nan, theta), jnp.uint32)

@@ -3,15 +3,17 @@
 The noise is a hash of where a number stands and when: a step can be repeated, and each device makes its own share.
 """
 
+
 import jax
 import jax.numpy as jnp
 
 __all__ = ["random_bits", "seed_of", "to_bfloat16"]
 
 
+@jax.jit
 def seed_of(count: jax.Array, place: int) -> jax.Array:
     """Return the seed of one leaf, the `place`-th, at one step: a uint32 scalar."""
-    return _mixed(_mixed(count.astype(jnp.uint32)) + jnp.uint32(place))
+    return _mixed(_mixed(count.astype(jnp.uint32)) + jnp.asarray(place).astype(jnp.uint32))
 
 
 def random_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
