@@ -1,6 +1,7 @@
 """Optimizers for JAX, each written as its equation."""
 
 from jaxopt_lec.equation import EquationState, LeafCounts, count_by_leaf, equation, tree_equation
+from jaxopt_lec.fusing.fuse import Fused, fuse
 from jaxopt_lec.hyperparameters import Decay, Hyper, NonNegative, Positive, Range
 from jaxopt_lec.optimizers.adadelta import adadelta, scale_by_adadelta
 from jaxopt_lec.optimizers.adafactor import adafactor, scale_by_adafactor
@@ -34,6 +35,7 @@ from jaxopt_lec.paths import named_leaves
 __all__ = [
     "Decay",
     "EquationState",
+    "Fused",
     "Hyper",
     "LeafCounts",
     "NonNegative",
@@ -53,6 +55,7 @@ __all__ = [
     "equation",
     "ftrl",
     "full_batch_value_and_grad",
+    "fuse",
     "lamb",
     "lion",
     "momentum",

@@ -144,7 +144,7 @@ def _integer(bits: int) -> jnp.dtype:
 def _joined(p: jax.Array, c: jax.Array) -> jax.Array:
     """Return θ in float32: the bits of p, and below them, added as integers, those of c."""
     high = jax.lax.bitcast_convert_type(p, jnp.uint16).astype(jnp.uint32) << 16
-    low = c.astype(jnp.int32) << (8 if c.dtype == jnp.int8 else 0)
+    low = c.astype(jnp.int32) << 8 if c.dtype == jnp.int8 else c.astype(jnp.int32)
     return jax.lax.bitcast_convert_type(high + jax.lax.bitcast_convert_type(low, jnp.uint32), jnp.float32)
 
 
@@ -157,4 +157,4 @@ def _split(theta: jax.Array, dtype: jnp.dtype, seed: jax.Array) -> tuple[jax.Arr
     high = (bits + 0x8000) >> 16
     c = jax.lax.bitcast_convert_type(bits - (high << 16), jnp.int32)
     p = jax.lax.bitcast_convert_type(high.astype(jnp.uint16), jnp.bfloat16)
-    return p, (c >> (8 if dtype == jnp.int8 else 0)).astype(dtype)
+    return p, (c >> 8 if dtype == jnp.int8 else c).astype(dtype)

@@ -1,0 +1,1 @@
+"""One loop over memory for a whole step, on CPUs: see `fuse`."""

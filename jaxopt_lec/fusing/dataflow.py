@@ -1,0 +1,194 @@
+"""What a step computes, as data flow: which of it is element-wise over a leaf, and what is to be computed before.
+
+Nothing is assumed about how a transformation treats its leaves: the whole step is traced, and what the trace says counts.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from jax.extend.core import ClosedJaxpr, Literal
+
+__all__ = ["Operation", "Program", "Region"]
+
+# A number of a value, or a constant in the place of one.
+Operand: TypeAlias = "int | Literal"
+
+# Operations that only wrap others: what they hold stands in their place.
+WRAPPERS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operation:
+    """One operation of a program, between numbered values."""
+
+    primitive: Any
+    parameters: dict[str, Any]
+    inputs: tuple[Operand, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The primitive's name."""
+        return str(self.primitive.name)
+
+
+class Program:
+    """A traced function, flat: its values are numbered, the inputs first, then the constants."""
+
+    def __init__(self, traced: ClosedJaxpr) -> None:
+        """Flatten the function."""
+        self.avals: list[Any] = []
+        self.operations: list[Operation] = []
+        self.made_by: dict[int, Operation] = {}
+        self._scalars: dict[Any, list[Operand]] = {}
+        self.inputs = [self._new(v.aval) for v in traced.jaxpr.invars]
+        self.consts = {self._new(v.aval): c for v, c in zip(traced.jaxpr.constvars, traced.consts, strict=True)}
+        known = dict(zip([*traced.jaxpr.invars, *traced.jaxpr.constvars], [*self.inputs, *self.consts], strict=True))
+        self.outputs = self._flatten(traced.jaxpr, known)
+
+    def _new(self, aval: Any) -> int:
+        self.avals.append(aval)
+        return len(self.avals) - 1
+
+    def _flatten(self, jaxpr: Any, known: dict[Any, Operand]) -> list[Operand]:
+        def operand(v: Any) -> Operand:
+            return v if isinstance(v, Literal) else known[v]
+
+        for eqn in jaxpr.eqns:
+            inputs = [operand(v) for v in eqn.invars]
+            inside = eqn.params.get(WRAPPERS.get(eqn.primitive.name, ""))
+            if inside is not None:
+                body, consts = (inside.jaxpr, inside.consts) if isinstance(inside, ClosedJaxpr) else (inside, [])
+                held = [self._new(v.aval) for v in body.constvars]
+                self.consts.update(zip(held, consts, strict=True))
+                results = self._flatten(body, dict(zip([*body.constvars, *body.invars], [*held, *inputs], strict=True)))
+            else:
+                results = self._operation(eqn, inputs)
+            known.update(zip(eqn.outvars, results, strict=True))
+        return [operand(v) for v in jaxpr.outvars]
+
+    def _operation(self, eqn: Any, inputs: list[Operand]) -> list[Operand]:
+        of_scalars = not eqn.effects and not any(v.aval.shape for v in [*eqn.invars, *eqn.outvars])
+        key: Any = None
+        if of_scalars:
+            # The same scalar from the same ones: leaves of different shapes have it once, and so one loop.
+            same = [repr((v.val, v.aval)) if isinstance(v, Literal) else v for v in inputs]
+            key = (eqn.primitive, repr(sorted(eqn.params.items())), *same)
+            if key in self._scalars:
+                return self._scalars[key]
+        results = [self._new(v.aval) for v in eqn.outvars]
+        operation = Operation(eqn.primitive, eqn.params, tuple(inputs), tuple(results))
+        self.operations.append(operation)
+        self.made_by.update(dict.fromkeys(operation.outputs, operation))
+        if of_scalars:
+            self._scalars[key] = list(results)
+        return list(results)
+
+    def needed(self, values: Iterable[Operand], known: Iterable[int]) -> list[Operation]:
+        """Return the operations, in order, that the values need beyond the known ones."""
+        wanted, known = {v for v in values if isinstance(v, int)}, set(known)
+        found = []
+        for operation in reversed(self.operations):
+            if any(v in wanted and v not in known for v in operation.outputs):
+                found.append(operation)
+                wanted.update(v for v in operation.inputs if isinstance(v, int))
+        return found[::-1]
+
+    def evaluate(self, operations: Iterable[Operation], known: dict[int, Any], values: Sequence[Operand]) -> list[Any]:
+        """Apply the operations to what is known, and return the values."""
+        known = known.copy()
+
+        def read(v: Operand) -> Any:
+            return v.val if isinstance(v, Literal) else known[v]
+
+        for operation in operations:
+            found = operation.primitive.bind(*map(read, operation.inputs), **operation.parameters)
+            known.update(zip(operation.outputs, found if operation.primitive.multiple_results else [found], strict=True))
+        return [read(v) for v in values]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Region:
+    """What a step computes element by element for one leaf.
+
+    Attributes:
+        operations: in order.
+        scalars, arrays: the values that they read: computed before, or inputs of the program.
+        results: position among the program's outputs → value.
+        replaced: position among the outputs → the place in `arrays` of the program's input at the same position, where it
+            is of the same dtype: the memory that the result may take.
+    """
+
+    operations: tuple[Operation, ...]
+    scalars: tuple[int, ...]
+    arrays: tuple[int, ...]
+    results: dict[int, int]
+    replaced: dict[int, int]
+
+
+def regions(program: Program, candidates: Sequence[int], is_elementwise: Any) -> Iterator[Region]:
+    """Find the element-wise regions that end in outputs of the program.
+
+    Args:
+        program: whose first inputs are what its outputs, at the same positions, replace.
+        candidates: positions of outputs.
+        is_elementwise: `(program, operation) -> bool`.
+    """
+    avals = program.avals
+
+    def belongs(value: int) -> bool:
+        return value in program.made_by and is_elementwise(program, program.made_by[value])
+
+    # Values of one leaf that lead to one another share a region: a union-find over values.
+    leader: dict[int, int] = {}
+
+    def find(v: int) -> int:
+        while leader.setdefault(v, v) != v:
+            leader[v] = v = leader[leader[v]]
+        return v
+
+    members: set[int] = set()
+    for position in candidates:
+        end = program.outputs[position]
+        stack = [end] if isinstance(end, int) and belongs(end) else []
+        while stack:
+            v = stack.pop()
+            if v in members:
+                continue
+            members.add(v)
+            for x in program.made_by[v].inputs:
+                if isinstance(x, int) and avals[x].shape:
+                    leader[find(x)] = find(v)
+                    if belongs(x):
+                        stack.append(x)
+
+    ends: dict[int, list[int]] = {}
+    for position in candidates:
+        value = program.outputs[position]
+        if isinstance(value, int) and value in members:
+            ends.setdefault(find(value), []).append(position)
+    inside: dict[int, list[Operation]] = {end: [] for end in ends}
+    for operation in program.operations:
+        if operation.outputs[0] in members:
+            inside[find(operation.outputs[0])].append(operation)
+    for end, positions in ends.items():
+        made = {v for operation in inside[end] for v in operation.outputs}
+        read = dict.fromkeys(v for o in inside[end] for v in o.inputs if isinstance(v, int) and v not in made)
+        arrays = tuple(v for v in read if avals[v].shape)
+        replaced: dict[int, int] = {}
+        for position in positions:
+            before = program.inputs[position]
+            same = avals[before].dtype == avals[program.outputs[position]].dtype  # type: ignore[index]
+            if before in arrays and same:
+                replaced[position] = arrays.index(before)
+        if arrays:
+            results: dict[int, int] = {position: program.outputs[position] for position in positions}  # type: ignore[misc]
+            yield Region(tuple(inside[end]), tuple(v for v in read if not avals[v].shape), arrays, results, replaced)

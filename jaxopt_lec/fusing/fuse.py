@@ -1,0 +1,156 @@
+"""`fuse`: an optimizer's whole step in one pass over memory on CPUs, made from the equation by numba.
+
+XLA's CPU compiler makes several loops of an Adam step, each of which reads and writes memory. Here the step is traced, what
+is element-wise in it becomes one loop for all leaves, compiled by numba and called from XLA's program on XLA's threads,
+and what is not stays with XLA. Nobody writes a kernel: the equation is the kernel.
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import optax
+
+from jaxopt_lec.fusing.dataflow import Program, regions
+from jaxopt_lec.fusing.loops import is_elementwise
+from jaxopt_lec.fusing.primitive import grouped
+from jaxopt_lec.paths import named_leaves
+
+__all__ = ["Fused", "fuse"]
+
+PyTree: TypeAlias = Any
+
+
+def fuse(tx: optax.GradientTransformation) -> "Fused":
+    """Return `init` and `step` of a transformation; on CPUs, with the extra `[cpu]`, a step is one loop over memory.
+
+    `step(params, state, grads)` is `updates, state = tx.update(grads, state, params)` and `optax.apply_updates(params,
+    updates)`, for any transformation: ours, a chain, Optax's, your own equation. Call it inside `jax.jit` with params and
+    state donated, so that they are updated in place. The numbers are XLA's to rounding.
+
+    What is not element-wise (norms, matrix products, random numbers), leaves without axes, complex numbers and float16 stay
+    with XLA; `Fused.explain` says what. On GPUs and TPUs, where XLA makes one kernel of a step itself, without numba, and
+    under `vmap` a step is plain XLA. It is not differentiable: for that, `tx.update` is.
+
+    Args:
+        tx: any transformation.
+
+    Warns:
+        UserWarning: once for a `Fused`, naming operation and leaf, if XLA must compute whole arrays beside the loop.
+    """
+    return Fused(optax.with_extra_args_support(tx))
+
+
+class Fused:
+    """A transformation with its parameters' update: see `fuse`."""
+
+    def __init__(self, tx: optax.GradientTransformationExtraArgs) -> None:
+        """Hold the transformation; it is traced when a step is."""
+        self._tx = tx
+        self._warned = False
+        self._run = jax.jit(self._stepped)
+
+    def init(self, params: PyTree) -> PyTree:
+        """Return the transformation's state for the parameters."""
+        return self._tx.init(params)
+
+    def step(self, params: PyTree, state: PyTree, grads: PyTree, **extra: Any) -> tuple[PyTree, PyTree]:
+        """Return the parameters and the state after one step. `extra` is given to `update`, as in Optax."""
+        if all(hasattr(x, "dtype") for x in jax.tree.leaves(extra)):
+            return self._run(params, state, grads, extra)
+        # A function, such as the loss, is no argument of a program.
+        return Fused(_given(self._tx, extra)).step(params, state, grads)
+
+    def explain(self, params: PyTree, grads: PyTree = None, **extra: Any) -> str:
+        """Say which leaves are in which loop, and what stays with XLA.
+
+        Args:
+            params: arrays, or their shapes and dtypes.
+            grads: the same of the gradients, where they are not like the parameters.
+            **extra: what `update` is given besides.
+        """
+        state = jax.eval_shape(self._tx.init, params)
+        return str(_Plan(self._plain, params, state, params if grads is None else grads, extra))
+
+    def _plain(self, params: PyTree, state: PyTree, grads: PyTree, extra: PyTree) -> tuple[PyTree, PyTree]:
+        updates, state = self._tx.update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    def _stepped(self, params: PyTree, state: PyTree, grads: PyTree, extra: PyTree) -> tuple[PyTree, PyTree]:
+        if not _has_numba():
+            return self._plain(params, state, grads, extra)
+        plan = _Plan(self._plain, params, state, grads, extra)
+        if not self._warned and (left := plan.left()):
+            self._warned = True
+            warnings.warn(f"fuse: not element-wise, so that XLA computes whole arrays: {left[0]}", stacklevel=2)
+        return plan.run(params, state, grads, extra)
+
+
+class _Plan:
+    """How one step is computed: what XLA does first, and the loops."""
+
+    def __init__(self, step: Callable[..., Any], params: PyTree, state: PyTree, grads: PyTree, extra: PyTree) -> None:
+        traced, after = jax.make_jaxpr(step, return_shape=True)(params, state, grads, extra)
+        program = self.program = Program(traced)
+        self.after: Any = jax.tree.structure(after)
+        self.names = [f"params/{name}" for name, _ in named_leaves(after[0])]
+        self.names += [f"state/{name}" for name, _ in named_leaves(after[1])]
+        # The inputs begin with what the outputs replace, unless the state changes its structure.
+        before: Any = jax.tree.structure((params, state))
+        alike = before == self.after
+        self.loops = grouped(program, regions(program, range(len(self.names) if alike else 0), is_elementwise))
+        covered = {position for loop in self.loops for position in loop.positions}
+        self.rest = [k for k in range(len(self.names)) if k not in covered]
+        given = {*program.inputs, *program.consts}
+        self.read = [v for v in dict.fromkeys(v for loop in self.loops for v in loop.operands) if v not in given]
+        self.with_xla = program.needed([*self.read, *(program.outputs[k] for k in self.rest)], given)
+
+    def run(self, *arguments: PyTree) -> Any:
+        program = self.program
+        known = dict(zip(program.inputs, jax.tree.leaves(arguments), strict=True)) | program.consts
+        found = program.evaluate(self.with_xla, known, [*self.read, *(program.outputs[k] for k in self.rest)])
+        known.update(zip(self.read, found, strict=False))
+        results = dict(zip(self.rest, found[len(self.read) :], strict=True))
+        for loop in self.loops:
+            results.update(zip(loop.positions, loop(known), strict=True))
+        return self.after.unflatten([results[k] for k in range(len(results))])
+
+    def left(self) -> list[str]:
+        """Say what whole arrays XLA computes, before the loops or instead of them."""
+        program = self.program
+        read_by = {
+            v: self.names[p] for loop in self.loops for leaf in loop.leaves for p in leaf.results for v in leaf.arrays
+        }
+        found = [
+            f"{program.made_by[v].name}, read for {read_by[v]}" for v in self.read if program.avals[v].shape and v in read_by
+        ]
+        for k in self.rest:
+            v = program.outputs[k]
+            if isinstance(v, int) and v in program.made_by and program.avals[v].shape and program.avals[v].size:
+                found.append(f"{program.made_by[v].name}, which gives {self.names[k]}")
+        return found
+
+    def __str__(self) -> str:
+        lines = []
+        for loop in self.loops:
+            names = [self.names[next(iter(leaf.results))] for leaf in loop.leaves]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            leaves = "1 leaf" if len(names) == 1 else f"{len(names)} leaves"
+            lines.append(
+                f"one loop over {leaves}, {loop.bytes_per_number()} bytes for each number: {', '.join(names[:3])}{more}"
+            )
+        left = self.left()
+        lines += [f"whole arrays with XLA: {what}" for what in left[:10]] + [f"and {len(left) - 10} more"] * (len(left) > 10)
+        scalars = sum(not self.program.avals[v].shape for o in self.with_xla for v in o.outputs)
+        return "\n".join([*lines, f"{scalars} scalars with XLA"])
+
+
+def _given(tx: optax.GradientTransformationExtraArgs, extra: PyTree) -> optax.GradientTransformationExtraArgs:
+    """Return the transformation with the extra arguments given."""
+    return optax.GradientTransformationExtraArgs(tx.init, lambda *args, **more: tx.update(*args, **extra, **more))
+
+
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
