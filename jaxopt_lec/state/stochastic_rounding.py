@@ -3,7 +3,6 @@
 The noise is a hash of where a number stands and when: a step can be repeated, and each device makes its own share.
 """
 
-
 import jax
 import jax.numpy as jnp
 
