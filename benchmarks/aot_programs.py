@@ -21,7 +21,7 @@ from jax.experimental import topologies
 import jaxopt_lec as jl
 from jaxopt_lec.arithmetic import one_minus_power
 from jaxopt_lec.state import blockwise_8bit, compress
-from jaxopt_lec.state.kernel import blockwise
+from jaxopt_lec.fusing.kernel import blockwise
 from jaxopt_lec.state.stochastic_rounding import seed_of
 
 LEAF = {"leaf": (16384, 1024)}

@@ -25,6 +25,10 @@ WRAPPERS = {
 }
 
 
+# Functions that stay one operation, by their names.
+KEPT = ("positions",)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation:
     """One operation of a program, between numbered values."""
@@ -65,6 +69,8 @@ class Program:
         for eqn in jaxpr.eqns:
             inputs = [operand(v) for v in eqn.invars]
             inside = eqn.params.get(WRAPPERS.get(eqn.primitive.name, ""))
+            if eqn.params.get("name") in KEPT:
+                inside = None
             if inside is not None:
                 body, consts = (inside.jaxpr, inside.consts) if isinstance(inside, ClosedJaxpr) else (inside, [])
                 held = [self._new(v.aval) for v in body.constvars]
@@ -91,6 +97,11 @@ class Program:
         if of_scalars:
             self._scalars[key] = list(results)
         return list(results)
+
+    def shape(self, v: Operand) -> tuple[int, ...]:
+        """Return the shape of a value or a constant."""
+        aval: Any = v.aval if isinstance(v, Literal) else self.avals[v]
+        return tuple(aval.shape)
 
     def needed(self, values: Iterable[Operand], known: Iterable[int]) -> list[Operation]:
         """Return the operations, in order, that the values need beyond the known ones."""

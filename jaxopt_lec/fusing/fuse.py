@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import jax
 import optax
 
+from jaxopt_lec.fusing.blocks import Blocks, blocks_of
 from jaxopt_lec.fusing.dataflow import Program, regions
 from jaxopt_lec.fusing.loops import is_elementwise
-from jaxopt_lec.fusing.primitive import grouped
+from jaxopt_lec.fusing.primitive import Loop, grouped
 from jaxopt_lec.paths import named_leaves
 
 __all__ = ["Fused", "fuse"]
@@ -79,10 +80,8 @@ class Fused:
         return optax.apply_updates(params, updates), state
 
     def _stepped(self, params: PyTree, state: PyTree, grads: PyTree, extra: PyTree) -> tuple[PyTree, PyTree]:
-        if not _has_numba():
-            return self._plain(params, state, grads, extra)
         plan = _Plan(self._plain, params, state, grads, extra)
-        if not self._warned and (left := plan.left()):
+        if not self._warned and _has_numba() and (left := plan.left()):
             self._warned = True
             warnings.warn(f"fuse: not element-wise, so that XLA computes whole arrays: {left[0]}", stacklevel=2)
         return plan.run(params, state, grads, extra)
@@ -100,11 +99,16 @@ class _Plan:
         # The inputs begin with what the outputs replace, unless the state changes its structure.
         before: Any = jax.tree.structure((params, state))
         alike = before == self.after
-        self.loops = grouped(program, regions(program, range(len(self.names) if alike else 0), is_elementwise))
-        covered = {position for loop in self.loops for position in loop.positions}
+        positions = list(range(len(self.names))) if alike else []
+        self.blocks = blocks_of(program, positions)
+        in_blocks = {position for leaf in self.blocks for position in leaf.positions}
+        alone = [position for position in positions if position not in in_blocks] if _has_numba() else []
+        self.loops = grouped(program, regions(program, alone, is_elementwise))
+        self.calls: list[Loop | Blocks] = [*self.loops, *self.blocks]
+        covered = {position for call in self.calls for position in call.positions}
         self.rest = [k for k in range(len(self.names)) if k not in covered]
         given = {*program.inputs, *program.consts}
-        self.read = [v for v in dict.fromkeys(v for loop in self.loops for v in loop.operands) if v not in given]
+        self.read = [v for v in dict.fromkeys(v for call in self.calls for v in call.operands) if v not in given]
         self.with_xla = program.needed([*self.read, *(program.outputs[k] for k in self.rest)], given)
 
     def run(self, *arguments: PyTree) -> Any:
@@ -113,8 +117,8 @@ class _Plan:
         found = program.evaluate(self.with_xla, known, [*self.read, *(program.outputs[k] for k in self.rest)])
         known.update(zip(self.read, found, strict=False))
         results = dict(zip(self.rest, found[len(self.read) :], strict=True))
-        for loop in self.loops:
-            results.update(zip(loop.positions, loop(known), strict=True))
+        for call in self.calls:
+            results.update(zip(call.positions, call(known), strict=True))
         return self.after.unflatten([results[k] for k in range(len(results))])
 
     def left(self) -> list[str]:
@@ -141,6 +145,7 @@ class _Plan:
             lines.append(
                 f"one loop over {leaves}, {loop.bytes_per_number()} bytes for each number: {', '.join(names[:3])}{more}"
             )
+        lines += [f"one kernel on GPUs and TPUs, XLA's on CPUs: {self.names[leaf.positions[0]]}" for leaf in self.blocks]
         left = self.left()
         lines += [f"whole arrays with XLA: {what}" for what in left[:10]] + [f"and {len(left) - 10} more"] * (len(left) > 10)
         scalars = sum(not self.program.avals[v].shape for o in self.with_xla for v in o.outputs)

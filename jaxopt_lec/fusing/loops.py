@@ -152,6 +152,16 @@ def source_of(program: Program, region: Region) -> str:
             targets[position] = f"a{outputs}"
             lines.append(_array(targets[position], scalars + outputs, HELD[_dtype(program, v)]))
             outputs += 1
+    # A division by a scalar is a product with its reciprocal: to one rounding the same, and several times as fast.
+    reciprocals: dict[str, str] = {}
+    for operation in region.operations:
+        dtype = _dtype(program, operation.outputs[0])
+        if operation.name == "div" and dtype in ("float32", "float64") and not _aval(program, operation.inputs[1]).shape:
+            divisor = operation.inputs[1]
+            named = _literal(divisor, dtype) if isinstance(divisor, Literal) else names[divisor]
+            if named not in reciprocals:
+                reciprocals[named] = f"r{len(reciprocals)}"
+                lines.append(f"    {reciprocals[named]} = {_number(1, dtype)} / {named}")
     lines.append("    for i in range(np.uint64(first), np.uint64(last)):")
     lines += [f"        x{k} = {_read(_dtype(program, v), f'a{k}[i]')}" for k, v in enumerate(region.arrays)]
     for number, operation in enumerate(region.operations):
@@ -162,6 +172,8 @@ def source_of(program: Program, region: Region) -> str:
         ]
         expression = _expression(operation, dtypes, result)
         assert expression is not None
+        if operation.name == "div" and operands[1] in reciprocals:
+            expression, operands[1] = "{0} * {1}", reciprocals[operands[1]]
         names[output] = f"v{number}"
         lines.append(f"        v{number} = {_rounded(result, expression.format(*operands, one=_number(1, result)))}")
     for position, v in region.results.items():

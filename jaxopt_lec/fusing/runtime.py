@@ -33,7 +33,7 @@ API_ERROR_DESTROY, API_SCHEDULE, API_NUM_THREADS = 64, 136, 144
 # The control block of one call, in words of 8 bytes: chunks taken and done, chunks and leaves in all, how many threads hold
 # the block; then for each leaf the number of its first chunk, its size, and the addresses of its scalars and arrays.
 TAKEN, DONE, CHUNKS, LEAVES, HOLDERS, HEAD = range(6)
-CHUNK = 1 << 14  # numbers: 64 KiB of float32 for each array, in the cache of a core
+CHUNK = 1 << 16  # numbers
 
 # A loop of many arrays is vectorised after a check that they do not overlap; by default LLVM makes at most eight.
 llvmlite.binding.set_option("", "-runtime-memory-check-threshold=256")

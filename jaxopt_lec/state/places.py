@@ -75,7 +75,7 @@ def _scales(state: PyTree) -> dict[int, int]:
 
 
 def kept_axes(leaf: tuple[int, ...], parameter: tuple[int, ...]) -> list[tuple[int | None, ...]]:
-    """Return the ways in which the leaf's shape can come from the parameter's: which axis each axis is, `None` if reduced."""
+    """Return the ways in which the leaf's shape can come from the parameter's: which axis each is, `None` if reduced."""
     if len(leaf) == len(parameter):
         if all(n in (m, 1) for n, m in zip(leaf, parameter, strict=True)):
             return [tuple(axis if n == parameter[axis] else None for axis, n in enumerate(leaf))]

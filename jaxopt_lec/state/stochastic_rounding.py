@@ -3,10 +3,12 @@
 The noise is a hash of where a number stands and when: a step can be repeated, and each device makes its own share.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-__all__ = ["random_bits", "seed_of", "to_bfloat16"]
+__all__ = ["positions", "random_bits", "seed_of", "to_bfloat16"]
 
 
 @jax.jit
@@ -15,14 +17,20 @@ def seed_of(count: jax.Array, place: int) -> jax.Array:
     return _mixed(_mixed(count.astype(jnp.uint32)) + jnp.asarray(place).astype(jnp.uint32))
 
 
-def random_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return 32 bits for each position of an array of `shape`, uint32; made where they are used, they take no memory."""
+@functools.partial(jax.jit, static_argnums=0)
+def positions(shape: tuple[int, ...]) -> jax.Array:
+    """Return each number's place in an array of `shape`, modulo 2³²; made where it is used, it takes no memory."""
     position = jnp.zeros(shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
         position += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
         stride *= shape[axis]
-    return _mixed(position ^ seed)
+    return position
+
+
+def random_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return 32 bits for each position of an array of `shape`, uint32."""
+    return _mixed(positions(shape) ^ seed)
 
 
 def to_bfloat16(x: jax.Array, bits: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lec.state.kernel import blockwise
+from jaxopt_lec.fusing.kernel import blockwise
 
 # Fewer rows than a tile, a part of one, several; whole and partial groups of eight blocks; more axes and fewer.
 SHAPES = [(8, 128), (5, 256), (300, 256), (40, 1408), (130, 1024), (2, 3, 640), (384,)]
