@@ -19,10 +19,7 @@ import optax
 from jax.experimental import topologies
 
 import jaxopt_lec as jl
-from jaxopt_lec.arithmetic import one_minus_power
-from jaxopt_lec.state import blockwise_8bit, compress
-from jaxopt_lec.fusing.kernel import blockwise
-from jaxopt_lec.state.stochastic_rounding import seed_of
+from jaxopt_lec import state
 
 LEAF = {"leaf": (16384, 1024)}
 
@@ -109,38 +106,6 @@ def contenders(method: Method) -> dict[str, Any]:
     return found
 
 
-def one_pass_of_8_bit_adam(params: Any, state: Any, gradients: Any) -> tuple[Any, Any]:
-    """One step of `compress(adam)` on one leaf, update and application, in one kernel.
-
-    For its cost only: the noise of the stochastic rounding repeats from tile to tile. The bias corrections, which a kernel
-    on a TPU cannot compute, come in with ε and the learning rate.
-    """
-    tx = optax.chain(jl.scale_by_adam(bias_correction=False), jl.scale_by_learning_rate())
-    (p,), (g,), (moments, rate) = jax.tree.leaves(params), jax.tree.leaves(gradients), state.codes
-    count = optax.safe_increment(moments.count)
-    c1, c2 = (one_minus_power(moments.hyper[b], count.astype(jnp.float32)) for b in ("b1", "b2"))
-    corrected = (
-        moments._replace(hyper=moments.hyper | {"eps": moments.hyper["eps"] * jnp.sqrt(c2)}),
-        rate._replace(hyper={"learning_rate": rate.hyper["learning_rate"] * jnp.sqrt(c2) / c1}),
-    )
-    leaves, treedef = jax.tree.flatten(corrected)
-    scalars = [x for x in leaves if not x.shape]
-
-    def step(position: Any, scalars: Any, numbers: Any, scales: Any) -> Any:
-        (*scalars, seed), (p, g, *codes) = scalars, numbers
-        of_both = iter(scalars), map(blockwise_8bit.decode, codes, scales)
-        inner = treedef.unflatten([next(of_both[1 if x.shape else 0]) for x in leaves])
-        updates, inner = tx.update({"leaf": g}, inner, {"leaf": p})
-        codes, scales = zip(*(blockwise_8bit.encode(x, seed) for x in jax.tree.leaves(inner) if x.shape), strict=True)
-        return (p + updates["leaf"], *codes), scales
-
-    numbers = (p, g, *(x for x in leaves if x.shape))
-    (p, *codes), scales = blockwise(step, numbers, state.scales, (*scalars, seed_of(count, 0)), replaces=(0, 2, 3))
-    slots = dict(zip(sorted(moments.slots), ({"leaf": x} for x in codes), strict=True))
-    codes = (moments._replace(count=count, slots=slots), rate._replace(count=optax.safe_increment(rate.count)))
-    return {"leaf": p}, state._replace(count=optax.safe_increment(state.count), codes=codes, scales=scales)
-
-
 def device(target: str) -> Any:
     if target == "tpu":
         return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices[0]
@@ -150,7 +115,7 @@ def device(target: str) -> Any:
     ).devices[0]
 
 
-def compiled(tx: Any, shapes: Any, on: Any, step: Callable[..., Any] | None = None) -> tuple[Any, int, int]:
+def compiled(tx: Any, shapes: Any, on: Any, fused: bool, dtype: Any) -> tuple[Any, int, int]:
     """The compiled step, the number of parameters, and the bytes of all that it is given and of all that it returns."""
 
     def update_and_apply(params: Any, state: Any, gradients: Any) -> Any:
@@ -160,13 +125,17 @@ def compiled(tx: Any, shapes: Any, on: Any, step: Callable[..., Any] | None = No
     def placed(x: Any) -> Any:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=jax.sharding.SingleDeviceSharding(on))
 
-    params = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, jnp.float32), shapes, is_leaf=lambda s: isinstance(s, tuple))
+    params = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, dtype), shapes, is_leaf=lambda s: isinstance(s, tuple))
     arguments = jax.tree.map(placed, (params, jax.eval_shape(tx.init, params), params))
     count = sum(x.size for x in jax.tree.leaves(params))
     least = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((arguments, arguments[:2])))
     # A kernel is told by the mesh which device it is for.
     with jax.sharding.use_abstract_mesh(jax.sharding.Mesh(np.array([on]), ("device",)).abstract_mesh):
-        return jax.jit(step or update_and_apply, donate_argnums=(0, 1)).lower(*arguments).compile(), count, least
+        return (
+            jax.jit(jl.fuse(tx).step if fused else update_and_apply, donate_argnums=(0, 1)).lower(*arguments).compile(),
+            count,
+            least,
+        )
 
 
 class Array(NamedTuple):
@@ -246,16 +215,20 @@ def cost(program: Any, parameters: int, least: int, target: str) -> Cost:
 def main(target: str) -> None:
     on = device(target)
 
-    def say(table: str, method: str, who: str, tx: Any, shapes: Any, step: Any = None) -> None:
-        found = cost(*compiled(tx, shapes, on, step), target)
+    def say(table: str, method: str, who: str, tx: Any, shapes: Any, fused: bool = False, dtype: Any = jnp.float32) -> None:
+        found = cost(*compiled(tx, shapes, on, fused, dtype), target)
         print(json.dumps({"table": table, "method": method, "who": who, "cost": dataclasses.asdict(found)}), flush=True)
 
     for name, method in methods().items():
         for who, tx in contenders(method).items():
             say("leaf", name, who, tx, LEAF)
-    small = compress(jl.adam(RATE))
-    say("leaf", "adam, 8 bits", "ours", small, LEAF)
-    say("leaf", "adam, 8 bits*", "ours", small, LEAF, one_pass_of_8_bit_adam)
+    small = {
+        "adam, 8 bits": (state.compress(jl.adam(RATE)), jnp.float32),
+        "adamw, 5 bytes": (state.master(state.compress(jl.adamw(RATE))), jnp.bfloat16),
+    }
+    for name, (tx, dtype) in small.items():
+        say("leaf", name, "ours", tx, LEAF, dtype=dtype)
+        say("leaf", f"{name}, fused", "ours", tx, LEAF, fused=True, dtype=dtype)
     for name in OF_TREE:
         for who, tx in contenders(methods()[name]).items():
             say("tree", name, who, tx, transformer())

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-__all__ = ["abs2", "debias", "ema", "one_minus_power", "sqrt"]
+__all__ = ["abs2", "beside", "debias", "ema", "one_minus_power", "sqrt"]
 
 
 def ema(average: Array, x: Array, b: Array) -> Array:
@@ -15,6 +15,11 @@ def ema(average: Array, x: Array, b: Array) -> Array:
 def abs2(x: Array) -> Array:
     """Return |x|², real also for complex x."""
     return x.real**2 + x.imag**2 if jnp.iscomplexobj(x) else x * x
+
+
+def beside(x: Array, y: Array) -> Array:
+    """Return x, and NaN where y is: made from y too, it is computed beside y, in one pass over memory, on a TPU as well."""
+    return jnp.where(jnp.isnan(y), y, x)
 
 
 @jax.custom_jvp

@@ -8,6 +8,8 @@ arguments, the compute-dtype policy, `None` and masked leaves, and errors that n
 import dataclasses
 import functools
 import inspect
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeAlias
@@ -35,6 +37,9 @@ TreeEquation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, Any, P], tupl
 Apply: TypeAlias = Callable[..., tuple[PyTree, dict[str, PyTree]]]
 
 _SWAPPED = "an optimizer state came first; the order is update(updates, state, params)"
+# Up to here a GPU spends a good part of a leaf's step on the launch; above it a kernel of many leaves, with its many
+# registers, may be no faster.
+_LAUNCH_BOUND = 2**20
 _RESTORE = "restore a checkpoint onto jax.eval_shape(tx.init, params)"
 
 
@@ -292,7 +297,10 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
         if isinstance(count, LeafCounts):
             equation_on = [hoisted.with_scalars((t, hyper)) for t in treedef.flatten_up_to(count.leaves)]
         else:
-            equation_on = [hoisted.with_scalars((count, hyper))] * len(gs)
+            alone, together = (hoisted.with_scalars((count, hyper), several) for several in (False, True))
+            shapes = Counter(jnp.shape(g) for g in gs if not _is_hole(g))
+            small = {shape for shape, times in shapes.items() if times > 1 and math.prod(shape) <= _LAUNCH_BOUND}
+            equation_on = [together if not _is_hole(g) and jnp.shape(g) in small else alone for g in gs]
         directions, news = [], {slot: list(leaves) for slot, leaves in olds.items()}
         for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
             if _is_hole(g):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 __all__ = ["Hoisted"]
@@ -31,8 +32,11 @@ class Hoisted:
         self._traceable = jax.jit(function)  # for its cache of traces
         self._parts: dict[ClosedJaxpr, _Parts] = {}
 
-    def with_scalars(self, scalars: Any) -> Callable[[Any], Any]:
-        """Return the function of the arrays; its calls share what depends on the scalars alone."""
+    def with_scalars(self, scalars: Any, several: bool = False) -> Callable[[Any], Any]:
+        """Return the function of the arrays; its calls share what depends on the scalars alone.
+
+        Where `several` arrays of one shape are to come, a GPU computes them in a few kernels, not in one for each.
+        """
         leaves = jax.tree.leaves(scalars)
         computed: dict[ClosedJaxpr, list[jax.Array]] = {}
 
@@ -46,7 +50,8 @@ class Hoisted:
                 self._parts[program] = _split(program, len(leaves), jax.tree.structure(traced.out_info))
             parts = self._parts[program]
             if program not in computed:
-                computed[program] = parts.on_scalars(*leaves)
+                met = parts.on_scalars(*leaves)
+                computed[program] = _in_one_array(met) if several and met else met
             return parts.out_tree.unflatten(parts.on_arrays(*computed[program], *jax.tree.leaves(arrays)))
 
         return call
@@ -76,3 +81,20 @@ def _split(program: ClosedJaxpr, number_of_scalars: int, out_tree: Any) -> _Part
         on_arrays=compiled(invars=[*met, *arrays], eqns=rest),
         out_tree=out_tree,
     )
+
+
+def _in_one_array(scalars: list[jax.Array]) -> list[jax.Array]:
+    """Return the scalars as they are; on NVIDIA GPUs, as parts of one array.
+
+    XLA computes what reads the same array side by side in one kernel, if the shapes are equal; a scalar is not enough.
+    """
+
+    def packed(*scalars: jax.Array) -> list[jax.Array]:
+        dtype = scalars[0].dtype
+        same = [x for x in scalars if x.dtype == dtype]
+        # Twice the last, for an array of one number is a scalar to XLA; the barrier keeps it from taking the array apart.
+        array = jax.lax.optimization_barrier(jnp.stack([*same, same[-1]]))
+        parts = iter(array)
+        return [next(parts) if x.dtype == dtype else x for x in scalars]
+
+    return jax.lax.platform_dependent(*scalars, cuda=packed, default=lambda *scalars: list(scalars))

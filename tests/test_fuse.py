@@ -88,7 +88,9 @@ def test_every_optimizer_steps_as_with_xla(case):
         return jax.jit(lambda p, s, g: step(p, s, g, **({"value_fn": linear, "slope": g} if needs_loss else {})))
 
     ours, theirs = (run(jitted(step), start, gradients) for step in (fused.step, plain))
-    assert_same(ours, theirs, ulps=64 if case.mixes else 16, atol=3e-6 if case.mixes else 2e-7)
+    # Where a number comes from a sum of larger ones, it has their rounding.
+    summed = case.mixes or "float32" in case.skip
+    assert_same(ours, theirs, ulps=64 if summed else 16, atol=3e-6 if summed else 2e-7)
 
 
 ELEMENTWISE = {

@@ -4,6 +4,7 @@ Nothing is assumed about how a transformation treats its leaves: the whole step 
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -29,6 +30,11 @@ WRAPPERS = {
 KEPT = ("positions",)
 
 
+@functools.cache
+def _name(dtype: Any) -> str:
+    return str(dtype)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation:
     """One operation of a program, between numbered values."""
@@ -50,6 +56,7 @@ class Program:
     def __init__(self, traced: ClosedJaxpr) -> None:
         """Flatten the function."""
         self.avals: list[Any] = []
+        self.dtypes: list[str] = []  # of the values, by name
         self.operations: list[Operation] = []
         self.made_by: dict[int, Operation] = {}
         self._scalars: dict[Any, list[Operand]] = {}
@@ -60,6 +67,7 @@ class Program:
 
     def _new(self, aval: Any) -> int:
         self.avals.append(aval)
+        self.dtypes.append(_name(aval.dtype))
         return len(self.avals) - 1
 
     def _flatten(self, jaxpr: Any, known: dict[Any, Operand]) -> list[Operand]:
@@ -71,6 +79,10 @@ class Program:
             inside = eqn.params.get(WRAPPERS.get(eqn.primitive.name, ""))
             if eqn.params.get("name") in KEPT:
                 inside = None
+            if eqn.params.get("branches_platforms"):
+                # Of what platforms compute each in its way, the way of all others: the numbers are the same.
+                inside = eqn.params["branches"][eqn.params["branches_platforms"].index(None)]
+                inputs = inputs[1:]
             if inside is not None:
                 body, consts = (inside.jaxpr, inside.consts) if isinstance(inside, ClosedJaxpr) else (inside, [])
                 held = [self._new(v.aval) for v in body.constvars]
@@ -155,6 +167,7 @@ def regions(program: Program, candidates: Sequence[int], is_elementwise: Any) ->
     """
     avals = program.avals
 
+    @functools.cache
     def belongs(value: int) -> bool:
         return value in program.made_by and is_elementwise(program, program.made_by[value])
 

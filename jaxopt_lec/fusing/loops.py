@@ -80,7 +80,7 @@ def _aval(program: Program, v: Operand) -> Any:
 
 
 def _dtype(program: Program, v: Operand) -> str:
-    return str(_aval(program, v).dtype)
+    return str(_aval(program, v).dtype) if isinstance(v, Literal) else program.dtypes[v]
 
 
 def _expression(operation: Operation, dtypes: list[str], result: str) -> str | None:

@@ -20,6 +20,10 @@ from jaxopt_lec.fusing.loops import HELD, source_of
 __all__ = ["Loop", "grouped"]
 
 
+# Of one call: XLA's compiler takes a time that grows with the square of the operands that a call updates in place.
+MOST_LEAVES = 64
+
+
 class Loop:
     """The leaves that one call of one loop serves: those of the same source and the same scalars.
 
@@ -94,11 +98,15 @@ class Loop:
 
 
 def grouped(program: Program, found: Iterable[Region]) -> list[Loop]:
-    """Return the loops for the regions: as few as can be."""
+    """Return the loops for the regions, in few calls."""
     alike: dict[Any, list[Region]] = {}
     for region in found:
         alike.setdefault((source_of(program, region), region.scalars), []).append(region)
-    return [Loop(program, source, leaves) for (source, _), leaves in alike.items()]
+    return [
+        Loop(program, source, leaves[k : k + MOST_LEAVES])
+        for (source, _), leaves in alike.items()
+        for k in range(0, len(leaves), MOST_LEAVES)
+    ]
 
 
 def _finest(shardings: list[Any], shape: tuple[int, ...]) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from jaxopt_lec.arithmetic import abs2, ema, sqrt
+from jaxopt_lec.arithmetic import abs2, beside, ema, sqrt
 from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, Positive, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
@@ -24,7 +24,7 @@ def scale_by_adadelta(
     G = ema(s.G, abs2(g), rho)
     delta = sqrt(s.S + eps) / sqrt(G + eps) * g
     S = ema(s.S, abs2(delta), rho)
-    return delta, {"G": G, "S": S}
+    return beside(delta, S), {"G": G, "S": S}
 
 
 def adadelta(
