@@ -1,6 +1,6 @@
 """Optimizer state that is small, sharded and visible, for any Optax transformation: it acts outside the equation."""
 
-from jaxopt_lec.state.checkpoint import restore
+from jaxopt_lec.state.checkpoint import restore, save
 from jaxopt_lec.state.codecs import Codec, bfloat16, blockwise_8bit
 from jaxopt_lec.state.compress import CompressState, Format, compress, decompress
 from jaxopt_lec.state.inspect import Cost, inspect, summary
@@ -23,6 +23,7 @@ __all__ = [
     "master",
     "master_parameters",
     "restore",
+    "save",
     "shard",
     "shardings",
     "summary",

@@ -1,21 +1,38 @@
-"""`restore`: a checkpoint of Orbax onto a state, refused where it is another's."""
+"""`save` and `restore`: a checkpoint of Orbax that is refused where it is another's or damaged."""
 
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxopt_lec import named_leaves
+from jaxopt_lec.state.stochastic_rounding import mixed, random_bits
 
-__all__ = ["restore"]
+__all__ = ["restore", "save"]
 
 PyTree: TypeAlias = Any
 
 
+def save(path: str | Path, tree: PyTree) -> None:
+    """Save with Orbax's `StandardCheckpointer`, and a digest of each leaf besides, by which `restore` finds changed bytes.
+
+    Args:
+        path: of the checkpoint, which must not exist. It appears when it is whole.
+        tree: of arrays, on any mesh and any number of processes.
+    """
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(Path(path).absolute(), {"tree": tree, "digests": _digests(tree)})
+
+
 def restore(path: str | Path, like: PyTree) -> PyTree:
-    """Restore what Orbax's `StandardCheckpointer` saved, onto any mesh, if it is what is expected.
+    """Restore what `save` saved, or Orbax's `StandardCheckpointer` did, onto any mesh, if it is what is expected.
 
     Orbax casts what was saved to the expected dtype; here names, shapes and dtypes are compared before anything is read.
+    Bytes that were changed are found where `save` saved them.
 
     Args:
         path: the checkpoint.
@@ -33,18 +50,49 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
     path = Path(path).absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"restore: there is no checkpoint {path}")
+    damaged = f"restore: {path} is damaged or incomplete"
     with ocp.StandardCheckpointer() as checkpointer:
         try:
             saved = checkpointer.metadata(path).item_metadata
         except Exception as error:
-            raise ValueError(f"restore: {path} is damaged or incomplete: {error}") from error
+            raise ValueError(f"{damaged}: {error}") from error
         if saved is None:
-            raise ValueError(f"restore: {path} is damaged or incomplete: Orbax finds no description of its arrays")
-        _compare(path, *({_key(name): x for name, x in named_leaves(tree)} for tree in (saved.tree, like)))
+            raise ValueError(f"{damaged}: Orbax finds no description of its arrays")
+        has, wants = ({_key(name): x for name, x in named_leaves(tree)} for tree in (saved.tree, like))
+        digested = has.pop("digests", None) is not None
+        if digested:
+            has = {name.removeprefix("tree/"): x for name, x in has.items()}
+        _compare(path, has, wants)
+        where = next((x.sharding for x in wants.values()), None)
+        whole = NamedSharding(where.mesh, PartitionSpec()) if isinstance(where, NamedSharding) else where
+        digests = jax.ShapeDtypeStruct((len(wants),), jnp.uint32, sharding=whole)
+        expected = {"tree": like, "digests": digests} if digested else like
         try:
-            return checkpointer.restore(path, like)
+            found = checkpointer.restore(path, expected)
         except Exception as error:
-            raise ValueError(f"restore: {path} is damaged or incomplete: {error}") from error
+            raise ValueError(f"{damaged}: {error}") from error
+    if not digested:
+        return found
+    for name, has_digest, had_digest in zip(
+        wants, *map(jax.device_get, (_digests(found["tree"]), found["digests"])), strict=True
+    ):
+        if has_digest != had_digest:
+            raise ValueError(f"{damaged}: the bytes of {name} are not those that were saved")
+    return found["tree"]
+
+
+@jax.jit
+def _digests(tree: PyTree) -> jax.Array:
+    return jnp.stack([_digest(x) for x in jax.tree.leaves(tree)])
+
+
+def _digest(x: jax.Array) -> jax.Array:
+    """Return 32 bits of all bits and where they stand: a sum, so that each device adds up its part."""
+    if jnp.iscomplexobj(x):
+        x = jnp.stack([x.real, x.imag])
+    width = x.dtype.itemsize
+    bits = x.astype(jnp.uint8) if x.dtype == bool else jax.lax.bitcast_convert_type(x, f"uint{8 * min(width, 4)}")
+    return jnp.sum(mixed(random_bits(jnp.uint32(0), bits.shape) ^ bits.astype(jnp.uint32)), dtype=jnp.uint32)
 
 
 def _key(name: str) -> str:

@@ -116,7 +116,7 @@ def shard(
     def init(params: PyTree) -> PyTree:
         where = of_state(params, memory_kind)
         if any(isinstance(p, jax.core.Tracer) for p in jax.tree.leaves(params)):
-            return _put(tx.init(params), where)
+            return _put(tx.init(params), where, memory_kind is not None)
         return jax.jit(tx.init, out_shardings=where)(params)
 
     def update(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, PyTree]:
@@ -128,16 +128,17 @@ def shard(
             for s, p in zip(given, jax.tree.leaves(like), strict=True)
         ]
         if memory_kind is not None:
-            state = _put(state, of_state(like, None))
+            state = jax.tree.map(jax.device_put, state, of_state(like, None))
         updates, state = tx.update(_put_leaves(like, updates, parts), state, params, **extra)
-        return _put_leaves(like, updates, given), _put(state, of_state(like, memory_kind))
+        return _put_leaves(like, updates, given), _put(state, of_state(like, memory_kind), memory_kind is not None)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _put(tree: PyTree, where: PyTree) -> PyTree:
-    # Inside a program, this also moves between memories, which a constraint does not.
-    return jax.tree.map(jax.device_put, tree, where)
+def _put(tree: PyTree, where: PyTree, between_memories: bool) -> PyTree:
+    # Inside a program, a constraint decides the sharding but not the memory.
+    tree = jax.lax.with_sharding_constraint(tree, jax.tree.map(lambda s: NamedSharding(s.mesh, s.spec), where))
+    return jax.tree.map(jax.device_put, tree, where) if between_memories else tree
 
 
 def _put_leaves(like: PyTree, tree: PyTree, where: list[NamedSharding]) -> PyTree:

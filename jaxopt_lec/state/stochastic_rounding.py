@@ -8,13 +8,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
-__all__ = ["positions", "random_bits", "seed_of", "to_bfloat16"]
+__all__ = ["mixed", "positions", "random_bits", "seed_of", "to_bfloat16"]
 
 
 @jax.jit
 def seed_of(count: jax.Array, place: int) -> jax.Array:
     """Return the seed of one leaf, the `place`-th, at one step: a uint32 scalar."""
-    return _mixed(_mixed(count.astype(jnp.uint32)) + jnp.asarray(place).astype(jnp.uint32))
+    return mixed(mixed(count.astype(jnp.uint32)) + jnp.asarray(place).astype(jnp.uint32))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -30,7 +30,7 @@ def positions(shape: tuple[int, ...]) -> jax.Array:
 
 def random_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Return 32 bits for each position of an array of `shape`, uint32."""
-    return _mixed(positions(shape) ^ seed)
+    return mixed(positions(shape) ^ seed)
 
 
 def to_bfloat16(x: jax.Array, bits: jax.Array) -> jax.Array:
@@ -44,7 +44,7 @@ def to_bfloat16(x: jax.Array, bits: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(x), jnp.bfloat16(jnp.nan), jax.lax.bitcast_convert_type(rounded, jnp.bfloat16))
 
 
-def _mixed(x: jax.Array) -> jax.Array:
+def mixed(x: jax.Array) -> jax.Array:
     """Return a bijection of 32 bits in which each bit of `x` changes about half of the others (Wellons's `lowbias32`)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)

@@ -1,0 +1,119 @@
+"""A checkpoint is restored onto its like, or refused with what differs."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+import jaxopt_lec as jl
+from jaxopt_lec import state
+
+TX = state.compress(jl.adam(0.1), where=lambda name, leaf: leaf.shape == (64, 64))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    params = {"kernel": jax.random.normal(jax.random.key(0), (64, 64)), "bias": jnp.ones(64)}
+    _, s = jax.jit(TX.update)(params, TX.init(params), params)
+    path = tmp_path_factory.mktemp("checkpoint") / "state"
+    state.save(path, s)
+    return path, s, params
+
+
+def like(tx, params):
+    return jax.eval_shape(tx.init, params)
+
+
+def test_its_like_gets_it_bit_by_bit(saved):
+    path, s, params = saved
+    jax.tree.map(np.testing.assert_array_equal, state.restore(path, like(TX, params)), s)
+
+
+def test_what_orbax_saved_is_restored_too(saved, tmp_path):
+    _, s, params = saved
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", s)
+    jax.tree.map(np.testing.assert_array_equal, state.restore(tmp_path / "state", like(TX, params)), s)
+
+
+def test_all_dtypes_have_digests(tmp_path):
+    tree = {
+        "bool": jnp.array([True, False]),
+        "complex": jnp.array([1 + 2j]),
+        "bfloat16": jnp.ones(3, jnp.bfloat16),
+        "int8": jnp.arange(3, dtype=jnp.int8),
+        "scalar": jnp.float32(3),
+    }
+    state.save(tmp_path / "tree", tree)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    jax.tree.map(np.testing.assert_array_equal, state.restore(tmp_path / "tree", shapes), tree)
+
+
+def test_another_optimizer_is_refused(saved):
+    path, _, params = saved
+    with pytest.raises(ValueError, match=r"is another optimizer's or model's: it lacks .* and it has codes/0/count"):
+        state.restore(path, like(jl.adam(0.1), params))
+    with pytest.raises(ValueError, match="another optimizer's"):
+        state.restore(path, like(state.compress(optax.adam(0.1)), params))
+
+
+def test_another_model_is_refused(saved):
+    path, _, params = saved
+    with pytest.raises(ValueError, match="it has codes/0/slots/m/bias"):
+        state.restore(path, like(TX, {"kernel": params["kernel"]}))
+    renamed = {"kernel": params["kernel"], "offset": params["bias"]}
+    with pytest.raises(ValueError, match=r"it lacks codes/0/slots/m/offset .* and it has codes/0/slots/m/bias"):
+        state.restore(path, like(TX, renamed))
+
+
+def test_another_shape_and_another_dtype_are_refused(saved):
+    path, _, params = saved
+    with pytest.raises(ValueError, match=r"codes/0/slots/m/bias has shape \(64,\) .* expected \(32,\)"):
+        state.restore(path, like(TX, params | {"bias": jnp.ones(32)}))
+    plain = state.compress(jl.adam(0.1), where=lambda name, leaf: False)
+    with pytest.raises(ValueError, match="another optimizer's"):  # the scales are missing
+        state.restore(path, like(plain, params))
+    half = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float16 if x.dtype == jnp.float32 else x.dtype), like(TX, params)
+    )
+    with pytest.raises(ValueError, match=r"is float32 in .*, expected float16"):
+        state.restore(path, half)
+
+
+def test_a_missing_checkpoint_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        state.restore(tmp_path / "nothing", {})
+
+
+# What Orbax had begun to read when it failed, it leaves behind.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_damage_gives_other_numbers(saved, tmp_path):
+    """Each file cut in half, emptied, or with a byte changed: refused, or what was saved."""
+    path, s, params = saved
+    files = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
+    assert len(files) > 5
+    refused = 0
+    for number, file in enumerate(files):
+        for kind in ("cut", "empty", "changed"):
+            copy = tmp_path / f"{number}-{kind}"
+            shutil.copytree(path, copy)
+            data = (copy / file).read_bytes()
+            half = len(data) // 2
+            damaged = {
+                "cut": data[:half],
+                "empty": b"",
+                "changed": data[:half] + bytes([data[half] ^ 0xFF]) + data[half + 1 :] if data else b"x",
+            }
+            (copy / file).write_bytes(damaged[kind])
+            try:
+                found = state.restore(copy, like(TX, params))
+            except ValueError as error:
+                refused += str(error).startswith("restore: ")
+                continue
+            jax.tree.map(np.testing.assert_array_equal, found, s)
+    assert refused > 5

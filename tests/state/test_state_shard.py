@@ -1,0 +1,117 @@
+"""Sharded state: eight devices in a program of their own, two processes of four, and the errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jaxopt_lec as jl
+from jaxopt_lec import state
+
+PROGRAM = Path(__file__).with_name("shard_program.py")
+
+
+@pytest.fixture(scope="module")
+def said():
+    found = subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True, timeout=280)
+    assert found.returncode == 0, found.stderr[-3000:]
+    return found.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"placed {x}" for x in ("adam", "masked", "parts", "accumulated", "injected", "schedule free", "compressed")),
+        "placed adafactor",
+        "placed optax adafactor",
+        "placed rows, columns and scales",
+        "each device computes its part",
+        "nnx trains",
+        "memory device works",
+        "memory pinned_host works",
+        "memory nowhere is refused",
+        "restored onto grid",
+        "restored onto one device",
+    ],
+)
+def test_on_eight_devices(said, line):
+    assert line in said
+
+
+def test_two_processes_compute_what_one_does(said):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen([sys.executable, str(PROGRAM), str(k), "2", str(port)], stdout=subprocess.PIPE, text=True)
+        for k in range(2)
+    ]
+    outputs = [process.communicate(timeout=280)[0].splitlines() for process in processes]
+    alone = [line for line in said if line.startswith("zero")]
+    assert len(alone) == 3
+    for output in outputs:
+        found = [line for line in output if line.startswith("zero")]
+        assert [line.split()[1] for line in found] == [line.split()[1] for line in alone]
+        np.testing.assert_allclose(*([float(x.split()[2]) for x in lines] for lines in (found, alone)), rtol=1e-5)
+
+
+@pytest.fixture
+def mesh():
+    return Mesh(np.array(jax.devices()), "data")
+
+
+def with_table(shape):
+    """A transformation with a large leaf that belongs to no parameter."""
+    return optax.GradientTransformation(
+        lambda params: {"table": jnp.zeros(shape), "seen": jnp.zeros(3)}, lambda updates, s, params=None: (updates, s)
+    )
+
+
+def test_errors_say_what_is_wrong(mesh):
+    params = {"layer": {"w": jnp.ones((8, 8))}}
+    whole = NamedSharding(mesh, PartitionSpec())
+    with pytest.raises(ValueError, match="layer/w needs a NamedSharding, it has SingleDeviceSharding"):
+        state.shardings(jl.adam(0.1), params)
+    other = NamedSharding(Mesh(np.array(jax.devices()[:1]), "data"), PartitionSpec())
+    with pytest.raises(ValueError, match="must be on one mesh, they are on 2"):
+        state.shardings(jl.adam(0.1), {"a": jnp.ones(2), "b": jnp.ones(2)}, {"a": whole, "b": other})
+    with pytest.raises(ValueError, match="zero='model' is no axis of the mesh; it has data"):
+        state.shardings(jl.adam(0.1), params, whole, zero="model")
+    with pytest.raises(ValueError, match="no leaf of the state matches 'tabel'; there are "):
+        state.shardings(jl.adam(0.1), params, whole, rules={"tabel": PartitionSpec()})
+    with pytest.raises(ValueError, match=r"no rule places table, float32\[100, 100\]; give rules="):
+        state.shardings(with_table((100, 100)), params, whole)
+    found = state.shardings(with_table((100, 100)), params, whole, rules={"table": PartitionSpec("data")})
+    assert found["table"].spec == PartitionSpec("data")
+    assert found["seen"].is_fully_replicated
+    assert state.shardings(with_table((10, 10)), params, whole)["table"].is_fully_replicated
+
+
+def test_zero_takes_the_first_axis_that_divides(mesh):
+    whole = NamedSharding(mesh, PartitionSpec())
+    params = {"a": jnp.ones((3, 4)), "b": jnp.ones((3, 5)), "c": jnp.ones((4, 4)), "d": jnp.ones(())}
+    m = state.shardings(jl.adam(0.1), params, whole, zero="data")[0].slots["m"]
+    assert [m[key].spec for key in "abcd"] == [
+        PartitionSpec(None, "data"),
+        PartitionSpec(None, None),
+        PartitionSpec("data", None),
+        PartitionSpec(),
+    ]
+    already = {key: NamedSharding(mesh, PartitionSpec("data") if key == "c" else PartitionSpec()) for key in params}
+    assert state.shardings(jl.adam(0.1), params, already, zero="data")[0].slots["m"]["c"].spec == PartitionSpec("data", None)
+
+
+def test_a_missing_gradient_stays_missing(mesh):
+    whole = NamedSharding(mesh, PartitionSpec())
+    params = {"a": jnp.ones((4, 4)), "b": jnp.ones(4)}
+    tx = state.shard(jl.adam(0.1), whole, zero="data")
+    updates, _ = tx.update({"a": jnp.ones((4, 4)), "b": None}, tx.init(params), params)
+    assert updates["b"] is None
