@@ -1,4 +1,4 @@
-"""Learn how to split an optimizer's state over devices: ZeRO-1, with 8-bit state, for a Flax NNX model, on 8 simulated devices.
+"""Learn how to split an optimizer's state over devices: ZeRO-1 with 8-bit state, for an NNX model, on 8 simulated devices.
 
 The parameters are on every device, as in plain data parallelism; each device keeps and updates an eighth of the state.
 """
