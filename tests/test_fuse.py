@@ -221,6 +221,20 @@ def test_errors_are_the_transformations_own():
         fuse(needy).step(params, needy.init(params), params)
 
 
+@pytest.mark.filterwarnings("ignore:fuse")
+def test_what_a_step_prints_is_printed(capfd):
+    def speaking(updates, params):
+        jax.debug.print("norm {}", optax.tree.norm(updates))
+        return updates
+
+    tx = optax.chain(optax.stateless(speaking), jl.adam(0.1))
+    params, gradients = problem()
+    ours = jax.jit(fuse(tx).step)(params, tx.init(params), gradients[0])
+    jax.effects_barrier()
+    assert "norm " in capfd.readouterr().out
+    assert_same(ours, jax.jit(plain_step(tx))(params, tx.init(params), gradients[0]))
+
+
 def test_eager_scan_and_vmap():
     tx = jl.adam(0.1)
     params, gradients = problem()

@@ -1,1 +1,1 @@
-"""How `jaxopt_lec.fuse` works: a plan says which outputs of a step are one loop, and each equation's loop is compiled once."""
+"""One loop over memory for a whole step, on CPUs: see `fuse`."""

@@ -96,10 +96,10 @@ class _Plan:
         self.after: Any = jax.tree.structure(after)
         self.names = [f"params/{name}" for name, _ in named_leaves(after[0])]
         self.names += [f"state/{name}" for name, _ in named_leaves(after[1])]
-        # The inputs begin with what the outputs replace, unless the state changes its structure.
+        # The inputs begin with what the outputs replace, unless the state changes its structure; a step that prints or calls
+        # back is left as it is.
         before: Any = jax.tree.structure((params, state))
-        alike = before == self.after
-        positions = list(range(len(self.names))) if alike else []
+        positions = list(range(len(self.names))) if before == self.after and not traced.effects else []
         self.blocks = blocks_of(program, positions)
         in_blocks = {position for leaf in self.blocks for position in leaf.positions}
         alone = [position for position in positions if position not in in_blocks] if _has_numba() else []
@@ -109,7 +109,8 @@ class _Plan:
         self.rest = [k for k in range(len(self.names)) if k not in covered]
         given = {*program.inputs, *program.consts}
         self.read = [v for v in dict.fromkeys(v for call in self.calls for v in call.operands) if v not in given]
-        self.with_xla = program.needed([*self.read, *(program.outputs[k] for k in self.rest)], given)
+        wanted = [*self.read, *(program.outputs[k] for k in self.rest)]
+        self.with_xla = program.operations if traced.effects else program.needed(wanted, given)
 
     def run(self, *arguments: PyTree) -> Any:
         program = self.program
