@@ -201,7 +201,7 @@ def regions(program: Program, candidates: Sequence[int], is_elementwise: Any) ->
             ends.setdefault(find(value), []).append(position)
     inside: dict[int, list[Operation]] = {end: [] for end in ends}
     for operation in program.operations:
-        if operation.outputs[0] in members:
+        if operation.outputs and operation.outputs[0] in members:
             inside[find(operation.outputs[0])].append(operation)
     for end, positions in ends.items():
         made = {v for operation in inside[end] for v in operation.outputs}
