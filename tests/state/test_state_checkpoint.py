@@ -1,7 +1,8 @@
 """A checkpoint is restored onto its like, or refused with what differs."""
 
-import gc
-import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -90,32 +91,14 @@ def test_a_missing_checkpoint_is_said(tmp_path):
         state.restore(tmp_path / "nothing", {})
 
 
-# What Orbax had begun to read when it failed, it leaves behind, to complain when it is collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_no_damage_gives_other_numbers(saved, tmp_path):
     """Each file cut in half, emptied, or with a byte changed: refused, or what was saved."""
-    path, s, params = saved
-    files = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
-    assert len(files) > 5
-    refused = 0
-    for number, file in enumerate(files):
-        for kind in ("cut", "empty", "changed"):
-            copy = tmp_path / f"{number}-{kind}"
-            shutil.copytree(path, copy)
-            data = (copy / file).read_bytes()
-            half = len(data) // 2
-            damaged = {
-                "cut": data[:half],
-                "empty": b"",
-                "changed": data[:half] + bytes([data[half] ^ 0xFF]) + data[half + 1 :] if data else b"x",
-            }
-            (copy / file).write_bytes(damaged[kind])
-            try:
-                found = state.restore(copy, like(TX, params))
-            except ValueError as error:
-                refused += str(error).startswith("restore: ")
-                continue
-            jax.tree.map(np.testing.assert_array_equal, found, s)
-    gc.collect()  # here, and not in another test, which would be blamed
-    assert refused > 5
+    path, _, _ = saved
+    program = Path(__file__).with_name("damage_program.py")
+    found = subprocess.run(
+        [sys.executable, str(program), str(path), str(tmp_path)], capture_output=True, text=True, timeout=200
+    )
+    outcomes = [line.split(",")[0] for line in found.stdout.splitlines()]
+    assert len(outcomes) > 15, found.stderr[-2000:]
+    assert set(outcomes) == {"refused", "same"}, found.stdout
+    assert outcomes.count("refused") > 5
