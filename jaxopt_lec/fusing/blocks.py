@@ -6,15 +6,15 @@ kernel.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import Literal, Primitive
-from jax.interpreters import batching, mlir
+import jax.numpy as jnp
 
-from jaxopt_lec.fusing.dataflow import Operand, Operation, Program, Region, regions
+from jaxopt_lec.fusing.dataflow import POSITIONS, Operand, Operation, Program, Region, regions
 from jaxopt_lec.fusing.kernel import BLOCK, blockwise
+from jaxopt_lec.fusing.primitive import Part
 
 __all__ = ["Blocks", "blocks_of"]
 
@@ -25,8 +25,6 @@ ELEMENTWISE |= {"shift_left", "shift_right_logical", "shift_right_arithmetic", "
 ELEMENTWISE |= {"bitcast_convert_type"}
 RESHAPES = {"reshape", "squeeze", "slice"}
 REDUCTIONS = {"reduce_max", "reduce_min"}
-# The place of each number in its leaf: the name of the function that makes it.
-POSITIONS = "positions"
 
 
 def _is_scales(leaf: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -49,25 +47,27 @@ def _is_blockwise(leaf: tuple[int, ...], program: Program, operation: Operation)
     if operation.name in REDUCTIONS:
         return _is_numbers(leaf, shapes[0]) and shapes[0] != leaf and operation.parameters["axes"] == (len(leaf),)
     if operation.name == "broadcast_in_dim":
-        return not shapes[0] or _is_scales(leaf, shapes[0]) or shapes[0] == shape
+        along = operation.parameters["broadcast_dimensions"] == tuple(range(len(shapes[0])))
+        return not shapes[0] or (along and (_is_scales(leaf, shapes[0]) or shapes[0] == shape))
     if operation.name in RESHAPES:
         return _is_numbers(leaf, shapes[0]) == _is_numbers(leaf, shape) and (
             _is_numbers(leaf, shapes[0]) or _is_scales(leaf, shapes[0])
         )
     if operation.name == "jit":
-        return operation.parameters["name"] == POSITIONS
+        return operation.parameters["name"] == POSITIONS and shape == leaf
     # JAX lets an axis of length 1 meet a longer one: scales meet numbers.
     met = {(), shape} if shape == leaf else {(), shape, (*shape[:-1], 1)}
     return operation.name in ELEMENTWISE and met >= set(shapes)
 
 
-class Blocks:
+class Blocks(Part):
     """One leaf's step, block by block.
+
+    The operands are scalars, arrays of the leaf's shape, and scales; of the results, too, the scales stand behind.
 
     Attributes:
         region: what is computed.
-        positions: of the results among the program's outputs: first those of the leaf's shape, then scales.
-        operands: values of the program: scalars, arrays of the leaf's shape, scales.
+        leaf: the leaf's shape.
     """
 
     def __init__(self, program: Program, region: Region, leaf: tuple[int, ...]) -> None:
@@ -85,17 +85,13 @@ class Blocks:
             for position in self.numbers
         ]
 
-    def __call__(self, known: dict[int, Any]) -> list[Any]:
-        """Return the results, given the operands among what is known."""
-        return fused_blocks.bind(*(known[v] for v in self.operands), blocks=self)
+    def operations(self) -> Sequence[Operation]:
+        """Return what is computed."""
+        return self.region.operations
 
-    def results(self) -> list[int]:
-        """Return the values that are computed, in the order of `positions`."""
-        return [self.region.results[position] for position in self.positions]
-
-    def plain(self, *operands: jax.Array) -> list[jax.Array]:
-        """Compute the same with XLA."""
-        return self.program.evaluate(self.region.operations, dict(zip(self.operands, operands, strict=True)), self.results())
+    def lowered(self, platform: str, several: bool) -> Callable[..., Sequence[jax.Array]]:
+        """Return the kernel on one GPU or TPU; of what several devices share, XLA splits its own program."""
+        return self.plain if platform == "cpu" or several else self.kernel
 
     def kernel(self, *operands: jax.Array, interpret: Any = None) -> list[jax.Array]:
         """Compute it in one kernel."""
@@ -112,23 +108,19 @@ class Blocks:
 
     def _step(self, position: jax.Array, scalars: Sequence[Any], numbers: Sequence[Any], scales: Sequence[Any]) -> Any:
         """Compute it for the blocks that are given."""
+
+        def on_blocks(operation: Operation, inputs: list[Any]) -> Any:
+            of_numbers = _is_numbers(self.leaf, self.program.avals[operation.outputs[0]].shape)
+            return _on_blocks(operation, inputs, position, (position.shape[0], BLOCK if of_numbers else 1))
+
         known = dict(zip(self.operands, [*scalars, *numbers, *scales], strict=True))
-
-        def read(v: Operand) -> Any:
-            return v.val if isinstance(v, Literal) else known[v]
-
-        for operation in self.region.operations:
-            (output,) = operation.outputs
-            inputs = [read(v) for v in operation.inputs]
-            shape = (position.shape[0], BLOCK if _is_numbers(self.leaf, self.program.avals[output].shape) else 1)
-            known[output] = _on_blocks(operation, inputs, position, shape)
-        results = [known[v] for v in self.results()]
+        results = self.program.evaluate(self.operations(), known, self.results(), on_blocks)
         return results[: len(self.numbers)], results[len(self.numbers) :]
 
 
 def _on_blocks(operation: Operation, inputs: list[Any], position: jax.Array, shape: tuple[int, int]) -> Any:
     if operation.name == "jit":
-        return position
+        return [position]
     if operation.name in RESHAPES:
         return inputs[0]
     if operation.name in REDUCTIONS:
@@ -136,8 +128,8 @@ def _on_blocks(operation: Operation, inputs: list[Any], position: jax.Array, sha
         return largest.bind(inputs[0], **{**operation.parameters, "axes": (1,)}).reshape(shape)
     if operation.name == "broadcast_in_dim":
         x = inputs[0]
-        return jax.lax.broadcast_in_dim(x, shape, () if not jax.numpy.ndim(x) else (0, 1))
-    wide = [jax.lax.broadcast_in_dim(x, shape, (0, 1)) if jax.numpy.shape(x) not in ((), shape) else x for x in inputs]
+        return jax.lax.broadcast_in_dim(x, shape, () if not jnp.ndim(x) else (0, 1))
+    wide = [jax.lax.broadcast_in_dim(x, shape, (0, 1)) if jnp.shape(x) not in ((), shape) else x for x in inputs]
     return operation.primitive.bind(*wide, **operation.parameters)
 
 
@@ -171,34 +163,3 @@ def _is_whole(program: Program, region: Region, leaf: tuple[int, ...]) -> bool:
         and {region.arrays[region.replaced[p]] for p in scales}
         == {v for v in region.arrays if program.avals[v].shape != leaf}
     )
-
-
-fused_blocks = Primitive("fused_blocks")
-fused_blocks.multiple_results = True
-fused_blocks.def_impl(lambda *operands, blocks: blocks.plain(*operands))
-
-
-@fused_blocks.def_abstract_eval  # type: ignore[untyped-decorator]
-def _abstract(*operands: Any, blocks: Blocks) -> list[Any]:
-    return [blocks.program.avals[v] for v in blocks.results()]
-
-
-def _with_xla(*operands: Any, blocks: Blocks) -> list[Any]:
-    return blocks.plain(*operands)
-
-
-def _with_kernel(context: Any, *operands: Any, blocks: Blocks) -> Any:
-    # A kernel is one device's; on several, XLA splits its own program.
-    several = getattr(context.module_context.axis_context, "num_devices", 2) != 1
-    return mlir.lower_fun(blocks.plain if several else blocks.kernel, multiple_results=True)(context, *operands)
-
-
-def _batched(operands: Sequence[Any], axes: Sequence[Any], *, blocks: Blocks) -> tuple[list[Any], list[int]]:
-    results = jax.vmap(blocks.plain, in_axes=[axis if isinstance(axis, int) else None for axis in axes])(*operands)
-    return results, [0] * len(results)
-
-
-mlir.register_lowering(fused_blocks, mlir.lower_fun(_with_xla, multiple_results=True))
-for _platform in ("tpu", "cuda"):
-    mlir.register_lowering(fused_blocks, _with_kernel, platform=_platform)
-batching.primitive_batchers[fused_blocks] = _batched

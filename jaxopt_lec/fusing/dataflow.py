@@ -5,12 +5,12 @@ Nothing is assumed about how a transformation treats its leaves: the whole step 
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from jax.extend.core import ClosedJaxpr, Literal
 
-__all__ = ["Operation", "Program", "Region"]
+__all__ = ["POSITIONS", "Operand", "Operation", "Program", "Region", "regions"]
 
 # A number of a value, or a constant in the place of one.
 Operand: TypeAlias = "int | Literal"
@@ -25,9 +25,8 @@ WRAPPERS = {
     "custom_vjp_call": "call_jaxpr",
 }
 
-
-# Functions that stay one operation, by their names.
-KEPT = ("positions",)
+# The function that gives each number's place in its leaf: it stays one operation.
+POSITIONS = "jaxopt_lec_positions"
 
 
 @functools.cache
@@ -48,6 +47,10 @@ class Operation:
     def name(self) -> str:
         """The primitive's name."""
         return str(self.primitive.name)
+
+
+def _bind(operation: Operation, inputs: list[Any]) -> Any:
+    return operation.primitive.bind(*inputs, **operation.parameters)
 
 
 class Program:
@@ -77,7 +80,7 @@ class Program:
         for eqn in jaxpr.eqns:
             inputs = [operand(v) for v in eqn.invars]
             inside = eqn.params.get(WRAPPERS.get(eqn.primitive.name, ""))
-            if eqn.params.get("name") in KEPT:
+            if eqn.params.get("name") == POSITIONS:
                 inside = None
             if eqn.params.get("branches_platforms"):
                 # Of what platforms compute each in its way, the way of all others: the numbers are the same.
@@ -125,7 +128,13 @@ class Program:
                 wanted.update(v for v in operation.inputs if isinstance(v, int))
         return found[::-1]
 
-    def evaluate(self, operations: Iterable[Operation], known: dict[int, Any], values: Sequence[Operand]) -> list[Any]:
+    def evaluate(
+        self,
+        operations: Iterable[Operation],
+        known: dict[int, Any],
+        values: Sequence[Operand],
+        apply: Callable[[Operation, list[Any]], Any] = _bind,
+    ) -> list[Any]:
         """Apply the operations to what is known, and return the values."""
         known = known.copy()
 
@@ -133,7 +142,7 @@ class Program:
             return v.val if isinstance(v, Literal) else known[v]
 
         for operation in operations:
-            found = operation.primitive.bind(*map(read, operation.inputs), **operation.parameters)
+            found = apply(operation, [read(v) for v in operation.inputs])
             known.update(zip(operation.outputs, found if operation.primitive.multiple_results else [found], strict=True))
         return [read(v) for v in values]
 

@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 import jax
 import optax
 
-from jaxopt_lec.fusing.blocks import Blocks, blocks_of
+from jaxopt_lec.fusing.blocks import blocks_of
 from jaxopt_lec.fusing.dataflow import Program, regions
-from jaxopt_lec.fusing.loops import is_elementwise
-from jaxopt_lec.fusing.primitive import Loop, grouped
+from jaxopt_lec.fusing.loops import grouped
+from jaxopt_lec.fusing.primitive import Part
+from jaxopt_lec.fusing.source import is_elementwise
 from jaxopt_lec.paths import named_leaves
 
 __all__ = ["Fused", "fuse"]
@@ -104,11 +105,11 @@ class _Plan:
         in_blocks = {position for leaf in self.blocks for position in leaf.positions}
         alone = [position for position in positions if position not in in_blocks] if _has_numba() else []
         self.loops = grouped(program, regions(program, alone, is_elementwise))
-        self.calls: list[Loop | Blocks] = [*self.loops, *self.blocks]
-        covered = {position for call in self.calls for position in call.positions}
+        self.parts: list[Part] = [*self.loops, *self.blocks]
+        covered = {position for part in self.parts for position in part.positions}
         self.rest = [k for k in range(len(self.names)) if k not in covered]
         given = {*program.inputs, *program.consts}
-        self.read = [v for v in dict.fromkeys(v for call in self.calls for v in call.operands) if v not in given]
+        self.read = [v for v in dict.fromkeys(v for part in self.parts for v in part.operands) if v not in given]
         wanted = [*self.read, *(program.outputs[k] for k in self.rest)]
         self.with_xla = program.operations if traced.effects else program.needed(wanted, given)
 
@@ -118,8 +119,8 @@ class _Plan:
         found = program.evaluate(self.with_xla, known, [*self.read, *(program.outputs[k] for k in self.rest)])
         known.update(zip(self.read, found, strict=False))
         results = dict(zip(self.rest, found[len(self.read) :], strict=True))
-        for call in self.calls:
-            results.update(zip(call.positions, call(known), strict=True))
+        for part in self.parts:
+            results.update(zip(part.positions, part(known), strict=True))
         return self.after.unflatten([results[k] for k in range(len(results))])
 
     def left(self) -> list[str]:

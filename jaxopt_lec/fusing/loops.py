@@ -1,209 +1,125 @@
-"""An element-wise region as the source of a loop over one leaf, for numba to compile."""
+"""One call of a loop over the leaves that it serves: numba's on CPUs, plain XLA elsewhere."""
 
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
-from jax.extend.core import Literal
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxopt_lec.fusing.dataflow import Operand, Operation, Program, Region
+from jaxopt_lec.fusing.dataflow import Operation, Program, Region
+from jaxopt_lec.fusing.primitive import Part
+from jaxopt_lec.fusing.source import HELD, source_of
 
-__all__ = ["is_elementwise", "source_of"]
+__all__ = ["Loop", "grouped"]
 
-# How numbers of a dtype are held in memory, and computed with. bfloat16 is its upper 16 bits.
-HELD = {
-    name: name for name in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-}
-HELD |= {"bfloat16": "uint16", "bool": "uint8"}
-FLOATS = {"bfloat16", "float32", "float64"}
-
-
-# Primitive → expression of its operands. NaN and infinity come out as XLA's do.
-OF_FLOATS = {
-    "div": "{0} / {1}",
-    "sign": "({0} if {0} == 0 or {0} != {0} else ({one} if {0} > 0 else -{one}))",
-    "sqrt": "np.sqrt({0})",
-    "rsqrt": "{one} / np.sqrt({0})",
-    "exp": "np.exp({0})",
-    "exp2": "np.exp2({0})",
-    "expm1": "np.expm1({0})",
-    "log": "np.log({0})",
-    "log1p": "np.log1p({0})",
-    "sin": "np.sin({0})",
-    "cos": "np.cos({0})",
-    "tanh": "np.tanh({0})",
-    "logistic": "{one} / ({one} + np.exp(-{0}))",
-    "pow": "{0} ** {1}",
-    "floor": "np.floor({0})",
-    "ceil": "np.ceil({0})",
-    "clamp": "({1} if {1} != {1} else ({0} if {1} < {0} else ({2} if {1} > {2} else {1})))",
-    "is_finite": "np.isfinite({0})",
-}
-OF_NUMBERS = {
-    "add": "{0} + {1}",
-    "add_any": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
-    "neg": "-{0}",
-    "abs": "abs({0})",
-    "square": "{0} * {0}",
-    "max": "({0} if {0} != {0} or {0} >= {1} else {1})",
-    "min": "({0} if {0} != {0} or {0} <= {1} else {1})",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "lt": "{0} < {1}",
-    "le": "{0} <= {1}",
-    "gt": "{0} > {1}",
-    "ge": "{0} >= {1}",
-}
-OF_BITS = {"and": "{0} & {1}", "or": "{0} | {1}", "xor": "{0} ^ {1}"}
-SHIFTS = {
-    "shift_left": (("int", "uint"), "{0} << {1}"),
-    "shift_right_logical": (("uint",), "{0} >> {1}"),
-    "shift_right_arithmetic": (("int",), "{0} >> {1}"),
-}
-OF_ANYTHING = {"copy": "{0}", "copy_p": "{0}", "broadcast_in_dim": "{0}"}
-BITCASTS = {
-    ("float32", "uint32"): "bits_of({0})",
-    ("uint32", "float32"): "number_of({0})",
-    ("float32", "int32"): "bits_of({0})",
-    ("int32", "float32"): "number_of(np.uint32({0}))",
-    ("bfloat16", "uint16"): "bfloat16_of({0})",
-    ("uint16", "bfloat16"): "number_of(np.uint32({0}) << np.uint32(16))",
-    ("uint32", "int32"): "{0}",
-    ("int32", "uint32"): "{0}",
-}
-LARGEST_POWER = 8
+# Of one call: XLA's compiler takes a time that grows with the square of the operands that a call updates in place.
+MOST_LEAVES = 64
 
 
-def _aval(program: Program, v: Operand) -> Any:
-    return v.aval if isinstance(v, Literal) else program.avals[v]
+class Loop(Part):
+    """The leaves that one call of one loop serves: those of the same source and the same scalars.
 
+    The operands are the scalars, then each leaf's arrays; the results stand leaf by leaf.
 
-def _dtype(program: Program, v: Operand) -> str:
-    return str(_aval(program, v).dtype) if isinstance(v, Literal) else program.dtypes[v]
+    Attributes:
+        source: of the loop.
+        leaves: their regions.
+    """
 
+    def __init__(self, program: Program, source: str, leaves: list[Region]) -> None:
+        """Lay out the call."""
+        self.program, self.source, self.leaves = program, source, leaves
+        self.operands = [*leaves[0].scalars, *(v for leaf in leaves for v in leaf.arrays)]
+        self.positions = [position for leaf in leaves for position in leaf.results]
 
-def _expression(operation: Operation, dtypes: list[str], result: str) -> str | None:
-    """Return what the operation computes of one number, as a template of its operands, or `None`."""
-    name, parameters = operation.name, operation.parameters
-    if name in OF_ANYTHING:
-        return OF_ANYTHING[name]
-    if name == "select_n":
-        return "({2} if {0} else {1})" if dtypes[0] == "bool" and len(dtypes) == 3 else None
-    if name == "convert_element_type":
-        if result == "bool":
-            return "{0} != 0"
-        return "{0}" if result in FLOATS or dtypes[0] not in FLOATS else None
-    if name == "bitcast_convert_type":
-        return BITCASTS.get((dtypes[0], result))
-    if name == "not":
-        return "not {0}" if dtypes[0] == "bool" else "~{0}"
-    if name in OF_BITS and not FLOATS & set(dtypes):
-        return OF_BITS[name]
-    if name in SHIFTS and dtypes[0].startswith(SHIFTS[name][0]):
-        return SHIFTS[name][1]
-    if name in OF_NUMBERS and "bool" not in dtypes:
-        return OF_NUMBERS[name]
-    if not set(dtypes) <= FLOATS:
-        return None
-    if name == "integer_pow":
-        power = parameters["y"]
-        product = " * ".join(["{0}"] * abs(power))
-        return None if not 0 < abs(power) <= LARGEST_POWER else product if power > 0 else f"{{one}} / ({product})"
-    if name == "round":
-        return "np.rint({0})" if parameters["rounding_method"].name == "TO_NEAREST_EVEN" else None
-    return OF_FLOATS.get(name)
+    def operations(self) -> list[Operation]:
+        """Return what is computed, leaf by leaf."""
+        return [operation for leaf in self.leaves for operation in leaf.operations]
 
+    def lowered(self, platform: str, several: bool) -> Callable[..., Sequence[jax.Array]]:
+        """Return the loop on CPUs; GPUs and TPUs make one kernel of it themselves."""
+        if platform != "cpu":
+            return self.plain
+        return self.partitioned if several else self.called
 
-def is_elementwise(program: Program, operation: Operation) -> bool:
-    """Whether each number of the result depends on the numbers at its place, and on scalars; and the loop can compute it."""
-    if len(operation.outputs) != 1:
-        return False
-    (output,) = operation.outputs
-    shape = program.avals[output].shape
-    if not shape or 0 in shape:
-        return False
-    for v in operation.inputs:
-        has = _aval(program, v).shape
-        if has and has != shape:
-            return False
-    dtypes, result = [_dtype(program, v) for v in operation.inputs], _dtype(program, output)
-    return {*dtypes, result} <= set(HELD) and _expression(operation, dtypes, result) is not None
+    def bytes_per_number(self) -> int:
+        """Return how many bytes of memory are read and written for each number of a leaf."""
+        leaf = self.leaves[0]
+        return sum(self.program.avals[v].dtype.itemsize for v in [*leaf.arrays, *leaf.results.values()])
 
+    def called(self, *operands: jax.Array) -> Sequence[jax.Array]:
+        """Call the compiled loop, on arrays or on one device's parts of them."""
+        leaf, scalars = self.leaves[0], len(self.leaves[0].scalars)
+        avals, inputs, results = self.program.avals, len(leaf.arrays), len(leaf.results)
+        sizes = tuple(np.dtype(HELD[str(avals[v].dtype)]).itemsize for v in leaf.arrays)
+        replaced = tuple(leaf.replaced.get(position, -1) for position in leaf.results)
+        shapes: list[jax.ShapeDtypeStruct] = []
+        aliases: dict[int, int] = {}
+        for k in range(len(self.leaves)):
+            first = scalars + inputs * k
+            shapes += [jax.ShapeDtypeStruct(operands[first].shape, avals[v].dtype) for v in leaf.results.values()]
+            aliases |= {first + place: results * k + i for i, place in enumerate(replaced) if place >= 0}
+        target = _target(self.source, scalars, sizes, replaced)
+        return jax.ffi.ffi_call(target, shapes, input_output_aliases=aliases)(*operands)
 
-def source_of(program: Program, region: Region) -> str:
-    """Return the loop as the source of a function `body(block, place, first, last)`, equal for all leaves treated alike."""
-    scalars, arrays = len(region.scalars), len(region.arrays)
-    names: dict[int, str] = {}
-    lines = ["def body(block, place, first, last):"]
-    for k, v in enumerate(region.scalars):
-        held = HELD[_dtype(program, v)]
-        lines.append(f"    s{k} = {_read(_dtype(program, v), f'scalar(block, place + {k}, numba.{held})')}")
-        names[v] = f"s{k}"
-    outputs = arrays
-    for k, v in enumerate(region.arrays):
-        lines.append(_array(f"a{k}", scalars + k, HELD[_dtype(program, v)]))
-        names[v] = f"x{k}"
-    targets = {}
-    for position, v in region.results.items():
-        if position in region.replaced:
-            targets[position] = f"a{region.replaced[position]}"
-        else:
-            targets[position] = f"a{outputs}"
-            lines.append(_array(targets[position], scalars + outputs, HELD[_dtype(program, v)]))
-            outputs += 1
-    # A division by a scalar is a product with its reciprocal: to one rounding the same, and several times as fast.
-    reciprocals: dict[str, str] = {}
-    for operation in region.operations:
-        dtype = _dtype(program, operation.outputs[0])
-        if operation.name == "div" and dtype in ("float32", "float64") and not _aval(program, operation.inputs[1]).shape:
-            divisor = operation.inputs[1]
-            named = _literal(divisor, dtype) if isinstance(divisor, Literal) else names[divisor]
-            if named not in reciprocals:
-                reciprocals[named] = f"r{len(reciprocals)}"
-                lines.append(f"    {reciprocals[named]} = {_number(1, dtype)} / {named}")
-    lines.append("    for i in range(np.uint64(first), np.uint64(last)):")
-    lines += [f"        x{k} = {_read(_dtype(program, v), f'a{k}[i]')}" for k, v in enumerate(region.arrays)]
-    for number, operation in enumerate(region.operations):
-        (output,) = operation.outputs
-        dtypes, result = [_dtype(program, v) for v in operation.inputs], _dtype(program, output)
-        operands = [
-            _literal(v, d) if isinstance(v, Literal) else names[v] for v, d in zip(operation.inputs, dtypes, strict=True)
+    def partitioned(self, *operands: jax.Array) -> Sequence[jax.Array]:
+        """Call the loop on several devices, each on its part: a leaf's arrays are all split as the most split of them is."""
+        scalars, inputs, results = len(self.leaves[0].scalars), len(self.leaves[0].arrays), len(self.leaves[0].results)
+
+        def split(mesh: Any, arguments: Any) -> tuple[list[Any], list[Any]]:
+            firsts = range(scalars, len(arguments), inputs)
+            of_leaves = [_finest([x.sharding for x in arguments[k : k + inputs]], arguments[k].shape) for k in firsts]
+            whole = [NamedSharding(mesh, PartitionSpec())] * scalars
+            return [*whole, *(s for s in of_leaves for _ in range(inputs))], [s for s in of_leaves for _ in range(results)]
+
+        def partition(mesh: Any, arguments: Any, _: Any) -> Any:
+            given, found = split(mesh, arguments)
+            return mesh, lambda *parts: tuple(self.called(*parts)), tuple(found), tuple(given)
+
+        axes = [
+            " ".join(f"i{k}a{axis}" for axis in range(operands[scalars + inputs * k].ndim)) for k in range(len(self.leaves))
         ]
-        expression = _expression(operation, dtypes, result)
-        assert expression is not None
-        if operation.name == "div" and operands[1] in reciprocals:
-            expression, operands[1] = "{0} * {1}", reciprocals[operands[1]]
-        names[output] = f"v{number}"
-        lines.append(f"        v{number} = {_rounded(result, expression.format(*operands, one=_number(1, result)))}")
-    for position, v in region.results.items():
-        written = f"bfloat16_of({names[v]})" if _dtype(program, v) == "bfloat16" else names[v]
-        lines.append(f"        {targets[position]}[i] = {written}")
-    return "\n".join(lines) + "\n"
+        rule = ", ".join([""] * scalars + [x for x in axes for _ in range(inputs)])
+        call = custom_partitioning(lambda *arrays: tuple(self.called(*arrays)))
+        call.def_partition(
+            partition,
+            infer_sharding_from_operands=lambda mesh, arguments, _: tuple(split(mesh, arguments)[1]),
+            sharding_rule=f"{rule} -> {', '.join(x for x in axes for _ in range(results))}",
+        )
+        return call(*operands)
 
 
-def _array(name: str, place: int, held: str) -> str:
-    return f"    {name} = numba.carray(pointer(word(block, place + {place}), numba.{held}), last)"
+def grouped(program: Program, found: Iterable[Region]) -> list[Loop]:
+    """Return the loops for the regions, in few calls."""
+    alike: dict[Any, list[Region]] = {}
+    for region in found:
+        alike.setdefault((source_of(program, region), region.scalars), []).append(region)
+    return [
+        Loop(program, source, leaves[k : k + MOST_LEAVES])
+        for (source, _), leaves in alike.items()
+        for k in range(0, len(leaves), MOST_LEAVES)
+    ]
 
 
-def _read(dtype: str, held: str) -> str:
-    if dtype == "bfloat16":
-        return f"number_of(np.uint32({held}) << np.uint32(16))"
-    return f"{held} != 0" if dtype == "bool" else held
+def _finest(shardings: list[Any], shape: tuple[int, ...]) -> Any:
+    return min(shardings, key=lambda sharding: math.prod(sharding.shard_shape(shape)))
 
 
-def _rounded(dtype: str, expression: str) -> str:
-    """The expression as a number of the dtype: numba widens what Python would."""
-    if dtype == "bfloat16":
-        return _read(dtype, f"bfloat16_of(np.float32({expression}))")
-    return expression if dtype == "bool" else f"np.{dtype}({expression})"
+@functools.cache
+def _target(source: str, scalars: int, sizes: tuple[int, ...], replaced: tuple[int, ...]) -> str:
+    """Compile a loop, once for a process, and return the name that XLA calls it by."""
+    import numba
 
+    from jaxopt_lec.fusing import runtime
 
-def _literal(literal: Any, dtype: str) -> str:
-    value = np.asarray(literal.val).item()
-    return str(value) if dtype == "bool" else _number(value, dtype)
-
-
-def _number(value: float, dtype: str) -> str:
-    computed = "float32" if dtype == "bfloat16" else dtype
-    return f"np.{computed}({value!r})" if np.isfinite(value) else f"np.{computed}(float('{value}'))"
+    name = f"jaxopt_lec_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
+    namespace: dict[str, Any] = {"np": np, "numba": numba, **{key: getattr(runtime, key) for key in runtime.FOR_LOOPS}}
+    exec(compile(source, f"<{name}>", "exec"), namespace)
+    body = numba.njit(fastmath={"contract"}, error_model="numpy")(namespace["body"])
+    runtime.register(name, body, scalars, sizes, replaced)
+    return name

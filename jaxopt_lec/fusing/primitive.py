@@ -1,160 +1,81 @@
-"""A loop over leaves as a primitive of JAX: numba's on CPUs, plain XLA elsewhere and under `vmap`."""
+"""A part of a step as a primitive of JAX: lowered by a platform's own means, and plain XLA elsewhere and under `vmap`."""
 
-import functools
-import hashlib
-import math
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax._src import dispatch
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxopt_lec.fusing.dataflow import Program, Region
-from jaxopt_lec.fusing.loops import HELD, source_of
+from jaxopt_lec.fusing.dataflow import Operation, Program
 
-__all__ = ["Loop", "grouped"]
+__all__ = ["Part"]
 
-
-# Of one call: XLA's compiler takes a time that grows with the square of the operands that a call updates in place.
-MOST_LEAVES = 64
+PLATFORMS = ("cpu", "tpu", "cuda")
 
 
-class Loop:
-    """The leaves that one call of one loop serves: those of the same source and the same scalars.
+class Part(ABC):
+    """Some of a step's results, computed in one call.
 
     Attributes:
-        source: of the loop.
-        leaves: their regions.
-        operands: values of the program: the scalars, then each leaf's arrays.
-        positions: of the results among the program's outputs, leaf by leaf.
+        program: the step.
+        operands: its values that are read.
+        positions: of the results among its outputs.
     """
 
-    def __init__(self, program: Program, source: str, leaves: list[Region]) -> None:
-        """Lay out the call."""
-        self.program, self.source, self.leaves = program, source, leaves
-        self.operands = [*leaves[0].scalars, *(v for leaf in leaves for v in leaf.arrays)]
-        self.positions = [position for leaf in leaves for position in leaf.results]
+    program: Program
+    operands: list[int]
+    positions: list[int]
+
+    @abstractmethod
+    def operations(self) -> Sequence[Operation]:
+        """Return what is computed, in order."""
+
+    @abstractmethod
+    def lowered(self, platform: str, several: bool) -> Callable[..., Sequence[jax.Array]]:
+        """Return the function of the operands for one or several devices of a platform."""
 
     def __call__(self, known: dict[int, Any]) -> list[Any]:
         """Return the results, given the operands among what is known."""
-        return fused_loop.bind(*(known[v] for v in self.operands), loop=self)
+        return fused.bind(*(known[v] for v in self.operands), part=self)
 
-    def bytes_per_number(self) -> int:
-        """Return how many bytes of memory are read and written for each number of a leaf."""
-        leaf = self.leaves[0]
-        return sum(self.program.avals[v].dtype.itemsize for v in [*leaf.arrays, *leaf.results.values()])
+    def results(self) -> list[Any]:
+        """Return the values that are computed, in the order of `positions`."""
+        return [self.program.outputs[position] for position in self.positions]
 
     def plain(self, *operands: jax.Array) -> list[jax.Array]:
-        """Compute the same with XLA."""
-        known = dict(zip(self.operands, operands, strict=True))
-        operations = [operation for leaf in self.leaves for operation in leaf.operations]
-        return self.program.evaluate(operations, known, [v for leaf in self.leaves for v in leaf.results.values()])
-
-    def called(self, *operands: jax.Array) -> Sequence[jax.Array]:
-        """Call the compiled loop, on arrays or on one device's parts of them."""
-        leaf, scalars = self.leaves[0], len(self.leaves[0].scalars)
-        avals, inputs, results = self.program.avals, len(leaf.arrays), len(leaf.results)
-        sizes = tuple(np.dtype(HELD[str(avals[v].dtype)]).itemsize for v in leaf.arrays)
-        replaced = tuple(leaf.replaced.get(position, -1) for position in leaf.results)
-        shapes: list[jax.ShapeDtypeStruct] = []
-        aliases: dict[int, int] = {}
-        for k in range(len(self.leaves)):
-            first = scalars + inputs * k
-            shapes += [jax.ShapeDtypeStruct(operands[first].shape, avals[v].dtype) for v in leaf.results.values()]
-            aliases |= {first + place: results * k + i for i, place in enumerate(replaced) if place >= 0}
-        target = _target(self.source, scalars, sizes, replaced)
-        return jax.ffi.ffi_call(target, shapes, input_output_aliases=aliases)(*operands)
-
-    def partitioned(self, *operands: jax.Array) -> Sequence[jax.Array]:
-        """Call the loop on several devices, each on its part: a leaf's arrays are all split as the most split of them is."""
-        scalars, inputs, results = len(self.leaves[0].scalars), len(self.leaves[0].arrays), len(self.leaves[0].results)
-
-        def split(mesh: Any, arguments: Any) -> tuple[list[Any], list[Any]]:
-            firsts = range(scalars, len(arguments), inputs)
-            of_leaves = [_finest([x.sharding for x in arguments[k : k + inputs]], arguments[k].shape) for k in firsts]
-            whole = [NamedSharding(mesh, PartitionSpec())] * scalars
-            return [*whole, *(s for s in of_leaves for _ in range(inputs))], [s for s in of_leaves for _ in range(results)]
-
-        def partition(mesh: Any, arguments: Any, _: Any) -> Any:
-            given, found = split(mesh, arguments)
-            return mesh, lambda *parts: tuple(self.called(*parts)), tuple(found), tuple(given)
-
-        axes = [
-            " ".join(f"i{k}a{axis}" for axis in range(operands[scalars + inputs * k].ndim)) for k in range(len(self.leaves))
-        ]
-        rule = ", ".join([""] * scalars + [x for x in axes for _ in range(inputs)])
-        call = custom_partitioning(lambda *arrays: tuple(self.called(*arrays)))
-        call.def_partition(
-            partition,
-            infer_sharding_from_operands=lambda mesh, arguments, _: tuple(split(mesh, arguments)[1]),
-            sharding_rule=f"{rule} -> {', '.join(x for x in axes for _ in range(results))}",
-        )
-        return call(*operands)
+        """Compute them with XLA."""
+        return self.program.evaluate(self.operations(), dict(zip(self.operands, operands, strict=True)), self.results())
 
 
-def grouped(program: Program, found: Iterable[Region]) -> list[Loop]:
-    """Return the loops for the regions, in few calls."""
-    alike: dict[Any, list[Region]] = {}
-    for region in found:
-        alike.setdefault((source_of(program, region), region.scalars), []).append(region)
-    return [
-        Loop(program, source, leaves[k : k + MOST_LEAVES])
-        for (source, _), leaves in alike.items()
-        for k in range(0, len(leaves), MOST_LEAVES)
-    ]
+fused = Primitive("fused")
+fused.multiple_results = True
+fused.def_impl(lambda *operands, part: part.plain(*operands))
 
 
-def _finest(shardings: list[Any], shape: tuple[int, ...]) -> Any:
-    return min(shardings, key=lambda sharding: math.prod(sharding.shard_shape(shape)))
+@fused.def_abstract_eval  # type: ignore[untyped-decorator]
+def _abstract(*operands: Any, part: Part) -> list[Any]:
+    return [part.program.avals[v] for v in part.results()]
 
 
-@functools.cache
-def _target(source: str, scalars: int, sizes: tuple[int, ...], replaced: tuple[int, ...]) -> str:
-    """Compile a loop, once for a process, and return the name that XLA calls it by."""
-    import numba
+def _on(platform: str) -> Callable[..., Any]:
+    def lower(context: Any, *operands: Any, part: Part) -> Any:
+        several = getattr(context.module_context.axis_context, "num_devices", 2) != 1
+        return mlir.lower_fun(part.lowered(platform, several), multiple_results=True)(context, *operands)
 
-    from jaxopt_lec.fusing import runtime
-
-    name = f"jaxopt_lec_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
-    namespace: dict[str, Any] = {"np": np, "numba": numba, **{key: getattr(runtime, key) for key in runtime.FOR_LOOPS}}
-    exec(compile(source, f"<{name}>", "exec"), namespace)
-    body = numba.njit(fastmath={"contract"}, error_model="numpy")(namespace["body"])
-    runtime.register(name, body, scalars, sizes, replaced)
-    return name
+    return lower
 
 
-fused_loop = Primitive("fused_loop")
-fused_loop.multiple_results = True
-fused_loop.def_impl(lambda *operands, loop: loop.plain(*operands))
-
-
-@fused_loop.def_abstract_eval  # type: ignore[untyped-decorator]
-def _abstract(*operands: Any, loop: Loop) -> list[Any]:
-    return [loop.program.avals[v] for leaf in loop.leaves for v in leaf.results.values()]
-
-
-def _with_xla(*operands: Any, loop: Loop) -> list[Any]:
-    return loop.plain(*operands)
-
-
-def _on_cpus(context: Any, *operands: Any, loop: Loop) -> Any:
-    several = getattr(context.module_context.axis_context, "num_devices", 2) != 1
-    lowered = mlir.lower_fun(loop.partitioned if several else loop.called, multiple_results=True)
-    return lowered(context, *operands)
-
-
-def _batched(operands: Sequence[Any], axes: Sequence[Any], *, loop: Loop) -> tuple[list[Any], list[int]]:
-    results = jax.vmap(loop.plain, in_axes=[axis if isinstance(axis, int) else None for axis in axes])(*operands)
+def _batched(operands: Sequence[Any], axes: Sequence[Any], *, part: Part) -> tuple[list[Any], list[int]]:
+    results = jax.vmap(part.plain, in_axes=[axis if isinstance(axis, int) else None for axis in axes])(*operands)
     return results, [0] * len(results)
 
 
-mlir.register_lowering(fused_loop, mlir.lower_fun(_with_xla, multiple_results=True))
-mlir.register_lowering(fused_loop, _on_cpus, platform="cpu")
-batching.primitive_batchers[fused_loop] = _batched
-# To make a partitioned call, its lowering must know the devices; JAX has no public way to say so.
-dispatch.prim_requires_devices_during_lowering.add(fused_loop)
+mlir.register_lowering(fused, mlir.lower_fun(lambda *operands, part: part.plain(*operands), multiple_results=True))
+for _platform in PLATFORMS:
+    mlir.register_lowering(fused, _on(_platform), platform=_platform)
+batching.primitive_batchers[fused] = _batched
+# To make a call that several devices share, its lowering must know them; JAX has no public way to say so.
+dispatch.prim_requires_devices_during_lowering.add(fused)

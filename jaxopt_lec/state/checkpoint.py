@@ -63,7 +63,7 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
         if digested:
             has = {name.removeprefix("tree/"): x for name, x in has.items()}
         _compare(path, has, wants)
-        where = next((x.sharding for x in wants.values()), None)
+        where = next((getattr(x, "sharding", None) for x in wants.values()), None)
         whole = NamedSharding(where.mesh, PartitionSpec()) if isinstance(where, NamedSharding) else where
         digests = jax.ShapeDtypeStruct((len(wants),), jnp.uint32, sharding=whole)
         expected = {"tree": like, "digests": digests} if digested else like
@@ -110,5 +110,5 @@ def _compare(path: Path, has: dict[str, Any], wants: dict[str, Any]) -> None:
         saved = has[name]
         if tuple(saved.shape) != tuple(expected.shape):
             raise ValueError(f"restore: {name} has shape {tuple(saved.shape)} in {path}, expected {tuple(expected.shape)}")
-        if jax.numpy.dtype(saved.dtype) != jax.numpy.dtype(expected.dtype):
+        if jnp.dtype(saved.dtype) != jnp.dtype(expected.dtype):
             raise ValueError(f"restore: {name} is {saved.dtype} in {path}, expected {expected.dtype}")

@@ -11,6 +11,8 @@ from jaxopt_lec.state.stochastic_rounding import random_bits, to_bfloat16
 
 __all__ = ["Codec", "bfloat16", "blockwise_8bit"]
 
+BLOCK = 128
+
 
 class Codec(Protocol):
     """How a leaf is kept in fewer bits; hashable, since it is part of the state's structure.
@@ -111,9 +113,6 @@ def _code(
 def _fraction(bits: jax.Array) -> jax.Array:
     # Of 15 bits, so that it stays further from 0 and 1 than the rounding of a decoded size is: that has but one code.
     return ((bits >> 17).astype(jnp.float32) + 0.5) * 2.0**-15
-
-
-BLOCK = 128
 
 
 def _in_blocks(x: jax.Array) -> jax.Array:

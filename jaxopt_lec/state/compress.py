@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,6 +13,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxopt_lec import named_leaves
 from jaxopt_lec.state.codecs import Codec, blockwise_8bit
+from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.stochastic_rounding import seed_of
 
 __all__ = ["CompressState", "Format", "compress", "decompress"]
@@ -65,8 +65,8 @@ def compress(
         codec: `state.blockwise_8bit`, `state.bfloat16` or your own; or pattern → codec or `None`, where the first pattern
             found in a leaf's name decides, and a leaf without one stays as it is. `state.inspect` shows the names.
         where: `(name, shape and dtype) -> bool`, which leaves are encoded at all. Default: real floating ones of at least
-            4,096 numbers, 16 along the last axis, that do not start as a copy of a parameter (averages of the iterates, as
-            in `asgd` or `optax.lookahead`, need all their bits).
+            4,096 numbers, 16 along the last axis, that do not start as a copy of a parameter, as the iterates of
+            `optax.contrib.schedule_free` do. Averages that start at zero, such as `asgd`'s, must be left out by you.
 
     Returns:
         A transformation with a `CompressState`. Each step rounds stochastically, and repeats exactly from the same state.
@@ -146,18 +146,12 @@ def _is_large(name: str, leaf: jax.ShapeDtypeStruct) -> bool:
 def _chosen(
     codec: Codec | Mapping[str, Codec | None], where: Where, named: list[tuple[str, Any]], copies: list[bool]
 ) -> Format:
-    if isinstance(codec, Mapping):
-        names = [name for name, _ in named]
-        for pattern in codec:
-            if not any(re.search(pattern, name) for name in names):
-                raise ValueError(f"compress: no leaf of the state matches {pattern!r}; there are {', '.join(names[:20])}")
-        of_name = {name: next((codec[q] for q in codec if re.search(q, name)), None) for name in names}
-    else:
-        of_name = {name: codec for name, _ in named}
+    names = [name for name, _ in named]
+    said = by_pattern("compress", codec, names) if isinstance(codec, Mapping) else [codec] * len(names)
     leaves: list[tuple[Codec, jnp.dtype] | None] = []
-    for (name, x), copy in zip(named, copies, strict=True):
+    for (name, x), copy, its in zip(named, copies, said, strict=True):
         leaf = jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x))
-        wanted = of_name[name] if where(name, leaf) and not copy else None
+        wanted = its if where(name, leaf) and not copy else None
         if wanted is not None and not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"compress: {name} is {leaf.dtype}; real floating leaves can be encoded")
         if wanted is not None and not leaf.shape:

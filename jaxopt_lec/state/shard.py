@@ -1,7 +1,6 @@
 """`shard`: where the state of any transformation stands on many devices."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -10,6 +9,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxopt_lec import named_leaves
+from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.places import Place, kept_axes, numbers, places
 
 __all__ = ["abstract", "shard", "shardings"]
@@ -61,13 +61,7 @@ def shardings(
     own = [_padded(s.spec, len(shape)) for s, shape in zip(given, shapes, strict=True)]
     found: list[PartitionSpec] = []
     at = places(state, params)
-    for pattern in rules or {}:
-        if not any(re.search(pattern, place.name) for place in at):
-            raise ValueError(
-                f"shardings: no leaf of the state matches {pattern!r}; there are {', '.join(p.name for p in at[:20])}"
-            )
-    for place in at:
-        ruled = next((spec for pattern, spec in (rules or {}).items() if re.search(pattern, place.name)), None)
+    for place, ruled in zip(at, by_pattern("shardings", rules or {}, [place.name for place in at]), strict=True):
         if ruled is not None:
             found.append(ruled)
         elif place.codes is not None:
@@ -110,11 +104,11 @@ def shard(
     """
     tx = optax.with_extra_args_support(tx)
 
-    def of_state(params: PyTree, kind: str | None) -> PyTree:
-        return shardings(tx, params, of_params, zero=zero, memory_kind=kind, rules=rules)
+    def of_state(params: PyTree) -> PyTree:
+        return shardings(tx, params, of_params, zero=zero, memory_kind=memory_kind, rules=rules)
 
     def init(params: PyTree) -> PyTree:
-        where = of_state(params, memory_kind)
+        where = of_state(params)
         if any(isinstance(p, jax.core.Tracer) for p in jax.tree.leaves(params)):
             return _put(tx.init(params), where, memory_kind is not None)
         return jax.jit(tx.init, out_shardings=where)(params)
@@ -127,17 +121,22 @@ def shard(
             NamedSharding(mesh, _with_zero(mesh, _padded(s.spec, len(p.shape)), p.shape, zero))
             for s, p in zip(given, jax.tree.leaves(like), strict=True)
         ]
+        where = of_state(like)
         if memory_kind is not None:
-            state = jax.tree.map(jax.device_put, state, of_state(like, None))
+            state = jax.tree.map(jax.device_put, state, _on_device(where))
         updates, state = tx.update(_put_leaves(like, updates, parts), state, params, **extra)
-        return _put_leaves(like, updates, given), _put(state, of_state(like, memory_kind), memory_kind is not None)
+        return _put_leaves(like, updates, given), _put(state, where, memory_kind is not None)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _on_device(where: PyTree) -> PyTree:
+    return jax.tree.map(lambda sharding: NamedSharding(sharding.mesh, sharding.spec), where)
+
+
 def _put(tree: PyTree, where: PyTree, between_memories: bool) -> PyTree:
     # Inside a program, a constraint decides the sharding but not the memory.
-    tree = jax.lax.with_sharding_constraint(tree, jax.tree.map(lambda s: NamedSharding(s.mesh, s.spec), where))
+    tree = jax.lax.with_sharding_constraint(tree, _on_device(where))
     return jax.tree.map(jax.device_put, tree, where) if between_memories else tree
 
 

@@ -8,7 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-__all__ = ["mixed", "positions", "random_bits", "seed_of", "to_bfloat16"]
+__all__ = ["mixed", "random_bits", "seed_of", "to_bfloat16"]
 
 
 @jax.jit
@@ -17,8 +17,9 @@ def seed_of(count: jax.Array, place: int) -> jax.Array:
     return mixed(mixed(count.astype(jnp.uint32)) + jnp.asarray(place).astype(jnp.uint32))
 
 
+# Known by its name to `fuse`, whose kernels count for themselves where they are.
 @functools.partial(jax.jit, static_argnums=0)
-def positions(shape: tuple[int, ...]) -> jax.Array:
+def jaxopt_lec_positions(shape: tuple[int, ...]) -> jax.Array:
     """Return each number's place in an array of `shape`, modulo 2³²; made where it is used, it takes no memory."""
     position = jnp.zeros(shape, jnp.uint32)
     stride = 1
@@ -30,7 +31,7 @@ def positions(shape: tuple[int, ...]) -> jax.Array:
 
 def random_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Return 32 bits for each position of an array of `shape`, uint32."""
-    return mixed(positions(shape) ^ seed)
+    return mixed(jaxopt_lec_positions(shape) ^ seed)
 
 
 def to_bfloat16(x: jax.Array, bits: jax.Array) -> jax.Array:
