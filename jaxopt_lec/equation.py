@@ -282,7 +282,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             {slot: _fitted(f"slot {slot!r}", new[slot], x) for slot, x in slots.items()},
         )
 
-    hoisted = Hoisted(on_leaf)
+    hoisted = Hoisted(name, on_leaf)
 
     def apply(
         updates: PyTree,
