@@ -6,7 +6,8 @@ A step is update and application, parameters and state donated, on three trees o
 the 148 leaves of GPT-2 small, and 1,000 leaves of 1,000. All ways take turns in one process, step by step, with as many
 threads as there are cores; the tables show medians in milliseconds, and medians of ratios within one turn. PyTorch's is the
 fastest that it has: `fused=True` for Adam, AdamW and SGD, `foreach=True` for the others; it has no Lion. The copy is
-PyTorch's, of as many bytes as the step must read and write. The times of tracing and compiling are of one call each; the
+PyTorch's, of as many bytes as the step must read and write. "plain" is our step without numba: `update` and
+`optax.apply_updates`, as for Optax. The times of tracing and compiling are of one call each; the
 loop's own compilation, once for an equation in a process, is said below.
 """
 
@@ -55,6 +56,7 @@ OPTIMIZERS: dict[str, tuple[Any, Any, Any, int]] = {
     "Lion": (jl.lion(1e-3), optax.lion(1e-3), None, 20),
 }
 TREES = {"one leaf of 25M": [(25_000_000,)], "GPT-2 small, 148 leaves": GPT2, "1,000 leaves of 1,000": [(1000,)] * 1000}
+WAYS = ("fuse", "plain", "Optax", "PyTorch", "copy")
 QUICK = {"one leaf of 1M": [(1_000_000,)], "100 leaves of 1,000": [(1000,)] * 100}
 
 
@@ -137,32 +139,30 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-    console = Console(width=100)
+    console = Console(width=120)
     with console.status("compiling loops"):
         loops = {name: compile_loop(ours) for name, (ours, *_) in OPTIMIZERS.items()}
     for title, shapes in (QUICK if arguments.quick else TREES).items():
         numbers = sum(int(np.prod(shape)) for shape in shapes)
         table = Table(title=f"{title}: ms for a step, and how it compares")
         table.add_column("")
-        for column in ("fuse", "Optax", "PyTorch", "copy", "÷ Optax", "÷ PyTorch", "÷ copy", "trace ÷", "compile ÷"):
+        for column in (*WAYS, "÷ Optax", "÷ PyTorch", "÷ copy", "plain ÷ Optax", "trace ÷", "compile ÷"):
             table.add_column(column, justify="right")
         with console.status(title) as status:
             for name, (ours, theirs, torchs, least) in OPTIMIZERS.items():
                 status.update(f"{title}: {name}")
                 fused, *ours_once = in_jax(jl.fuse(ours).step, ours, shapes)
                 optaxs, *theirs_once = in_jax(partial(plain, theirs), theirs, shapes)
-                ways = {"fuse": fused, "Optax": optaxs}
+                ways = {"fuse": fused, "plain": in_jax(partial(plain, ours), ours, shapes)[0], "Optax": optaxs}
                 if has_torch:
                     ways["copy"] = copy(numbers, least)
                 if has_torch and torchs:
                     ways["PyTorch"] = in_torch(*torchs, shapes)
                 times = measure(ways, 3 if arguments.quick else arguments.turns)
-                row = [
-                    f"{np.median(times[way]):.2f}" if way in times else "–" for way in ("fuse", "Optax", "PyTorch", "copy")
-                ]
+                row = [f"{np.median(times[way]):.2f}" if way in times else "–" for way in WAYS]
                 row += [
-                    f"{np.median(times['fuse'] / times[way]):.2f}" if way in times else "–"
-                    for way in ("Optax", "PyTorch", "copy")
+                    f"{np.median(times[one] / times[other]):.2f}" if other in times else "–"
+                    for one, other in (("fuse", "Optax"), ("fuse", "PyTorch"), ("fuse", "copy"), ("plain", "Optax"))
                 ]
                 row += [f"{a / b:.2f}" for a, b in zip(ours_once, theirs_once, strict=True)]
                 table.add_row(name, *row)

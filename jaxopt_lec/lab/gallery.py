@@ -14,7 +14,7 @@ from jaxopt_lec.lab.drawing import Measure, Picture, draw_basins
 from jaxopt_lec.lab.multi_start import MultiStart, multi_start
 from jaxopt_lec.lab.paths import Descent, Track
 from jaxopt_lec.lab.starts import grid_starts
-from jaxopt_lec.lab.surfaces import Cone, DoubleWell, Ravine, Saddle, StyblinskiTang, Surface
+from jaxopt_lec.lab.surfaces import Cone, DoubleWell, Ravine, Rosenbrock, Saddle, StyblinskiTang, Surface
 
 __all__ = ["SCENES", "Scene", "many_starts", "many_starts_figure"]
 
@@ -137,6 +137,16 @@ SCENES = (
         start=(-1.6, 1e-3),
         steps=100,
         measure=Measure("|x₂|, away from the saddle", lambda track: np.abs(track.points[:, 1]), log=True),
+    ),
+    Scene(
+        "newton_steps",
+        "Newton's method follows the curvature: a handful of steps, where Adam takes hundreds",
+        Rosenbrock(),
+        {"newton": (jaxopt_lec.newton, 1.0), "adam": (jaxopt_lec.adam, 0.1)},
+        start=(-1.2, 1.0),
+        steps=300,
+        measure=Measure("f", lambda track: np.maximum(track.values, 1e-16), log=True),
+        box=((-1.7, 1.5), (-0.6, 1.9)),
     ),
 )
 
