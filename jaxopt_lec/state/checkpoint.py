@@ -21,9 +21,11 @@ def save(path: str | Path, tree: PyTree) -> None:
     Args:
         path: of the checkpoint, which must not exist. It appears when it is whole.
         tree: of arrays, on any mesh and any number of processes.
-    """
-    import orbax.checkpoint as ocp
 
+    Raises:
+        ImportError: Orbax is not installed.
+    """
+    ocp = _orbax()
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(Path(path).absolute(), {"tree": tree, "digests": _digests(tree)})
 
@@ -42,11 +44,11 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
         A tree like `like`, of arrays.
 
     Raises:
+        ImportError: Orbax is not installed.
         FileNotFoundError: there is no checkpoint.
         ValueError: another optimizer's or another model's (naming the first leaf that differs), damaged, or incomplete.
     """
-    import orbax.checkpoint as ocp
-
+    ocp = _orbax()
     path = Path(path).absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"restore: there is no checkpoint {path}")
@@ -79,6 +81,14 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
         if has_digest != had_digest:
             raise ValueError(f"{damaged}: the bytes of {name} are not those that were saved")
     return found["tree"]
+
+
+def _orbax() -> Any:
+    try:
+        import orbax.checkpoint
+    except ImportError as error:
+        raise ImportError("state.save and state.restore need Orbax: pip install 'jaxopt_lec[checkpoint]'") from error
+    return orbax.checkpoint
 
 
 @jax.jit

@@ -41,7 +41,7 @@ def shardings(
         params: arrays, or their shapes and dtypes.
         of_params: their NamedShardings, as a tree like `params`, or one for all of them. Default: those of the arrays.
         zero: mesh axes over which the state is split besides, as in ZeRO-1, each leaf in its first axis that they divide.
-        memory_kind: such as "pinned_host": where the state is kept.
+        memory_kind: such as "pinned_host": where the state is kept. From JAX 0.10.2 on.
         rules: pattern → PartitionSpec: of leaves whose name the pattern is found in, before all else.
 
     Returns:
@@ -184,6 +184,9 @@ def _check(mesh: Mesh, zero: Axes | None, memory_kind: str | None) -> None:
             raise ValueError(
                 f"shardings: {device.device_kind} has no memory of kind {memory_kind!r}; it has {', '.join(kinds)}"
             )
+        # Before, a compiled program of several devices kept its results where they were.
+        if memory_kind != device.default_memory().kind and jax.__version_info__ < (0, 10, 2):
+            raise ValueError(f"shardings: memory_kind needs JAX 0.10.2 or newer; this is {jax.__version__}")
 
 
 def _axes(entry: Any) -> tuple[str, ...]:

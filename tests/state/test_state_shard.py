@@ -41,6 +41,8 @@ def said():
     ],
 )
 def test_on_eight_devices(said, line):
+    if line.startswith("memory") and jax.__version_info__ < (0, 10, 2):
+        pytest.skip("needs JAX 0.10.2")
     assert line in said
 
 
