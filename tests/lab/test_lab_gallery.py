@@ -55,6 +55,12 @@ def test_nesterov_brakes_earlier():
     assert late[1] < late[0] / 5
 
 
+def test_newton_arrives_where_adam_is_on_its_way():
+    newton, adam = tracks("newton_steps")
+    assert int(np.argmax(newton.values < 1e-10)) <= 6
+    assert adam.values[-1] > 1e-3
+
+
 def test_steps_of_adagrad_die_and_those_of_rmsprop_do_not():
     adagrad, rmsprop = (np.abs(track.updates[:, 0]) for track in tracks("adagrad_dies"))
     t = np.arange(1, 91)
