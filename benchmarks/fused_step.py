@@ -6,7 +6,8 @@ A step is update and application, parameters and state donated, on three trees o
 the 148 leaves of GPT-2 small, and 1,000 leaves of 1,000. All ways take turns in one process, step by step, with as many
 threads as there are cores; the tables show medians in milliseconds, and medians of ratios within one turn. PyTorch's is the
 fastest that it has: `fused=True` for Adam, AdamW and SGD, `foreach=True` for the others; it has no Lion. The copy is
-PyTorch's, of as many bytes as the step must read and write. "plain" is our step without numba: `update` and
+PyTorch's, of as many bytes as the step must read and write. "flat" is the fused step of `optax.flatten`, which keeps the
+state of many small leaves in one array. "plain" is our step without numba: `update` and
 `optax.apply_updates`, as for Optax. The times of tracing and compiling are of one call each; the
 loop's own compilation, once for an equation in a process, is said below.
 """
@@ -56,7 +57,8 @@ OPTIMIZERS: dict[str, tuple[Any, Any, Any, int]] = {
     "Lion": (jl.lion(1e-3), optax.lion(1e-3), None, 20),
 }
 TREES = {"one leaf of 25M": [(25_000_000,)], "GPT-2 small, 148 leaves": GPT2, "1,000 leaves of 1,000": [(1000,)] * 1000}
-WAYS = ("fuse", "plain", "Optax", "PyTorch", "copy")
+WAYS = ("fuse", "flat", "plain", "Optax", "PyTorch", "copy")
+RATIOS = (("fuse", "Optax"), ("fuse", "PyTorch"), ("fuse", "copy"), ("flat", "PyTorch"), ("plain", "Optax"))
 QUICK = {"one leaf of 1M": [(1_000_000,)], "100 leaves of 1,000": [(1000,)] * 100}
 
 
@@ -146,7 +148,7 @@ def main() -> None:
         numbers = sum(int(np.prod(shape)) for shape in shapes)
         table = Table(title=f"{title}: ms for a step, and how it compares")
         table.add_column("")
-        for column in (*WAYS, "÷ Optax", "÷ PyTorch", "÷ copy", "plain ÷ Optax", "trace ÷", "compile ÷"):
+        for column in (*WAYS, *(f"{one} ÷ {other}" for one, other in RATIOS), "trace ÷", "compile ÷"):
             table.add_column(column, justify="right")
         with console.status(title) as status:
             for name, (ours, theirs, torchs, least) in OPTIMIZERS.items():
@@ -154,6 +156,9 @@ def main() -> None:
                 fused, *ours_once = in_jax(jl.fuse(ours).step, ours, shapes)
                 optaxs, *theirs_once = in_jax(partial(plain, theirs), theirs, shapes)
                 ways = {"fuse": fused, "plain": in_jax(partial(plain, ours), ours, shapes)[0], "Optax": optaxs}
+                if len(shapes) >= 100 and set(shapes) == {(1000,)}:
+                    flat = optax.flatten(ours)
+                    ways["flat"] = in_jax(jl.fuse(flat).step, flat, shapes)[0]
                 if has_torch:
                     ways["copy"] = copy(numbers, least)
                 if has_torch and torchs:
@@ -161,8 +166,8 @@ def main() -> None:
                 times = measure(ways, 3 if arguments.quick else arguments.turns)
                 row = [f"{np.median(times[way]):.2f}" if way in times else "–" for way in WAYS]
                 row += [
-                    f"{np.median(times[one] / times[other]):.2f}" if other in times else "–"
-                    for one, other in (("fuse", "Optax"), ("fuse", "PyTorch"), ("fuse", "copy"), ("plain", "Optax"))
+                    f"{np.median(times[one] / times[other]):.2f}" if {one, other} <= set(times) else "–"
+                    for one, other in RATIOS
                 ]
                 row += [f"{a / b:.2f}" for a, b in zip(ours_once, theirs_once, strict=True)]
                 table.add_row(name, *row)

@@ -52,7 +52,7 @@ class Hoisted:
             parts = self._parts[program]
             if program not in computed:
                 met = parts.on_scalars(*leaves)
-                computed[program] = _in_one_array(met) if several and met else met
+                computed[program] = jaxopt_lec_in_one_array(*met) if several and met else met
             return parts.out_tree.unflatten(parts.on_arrays(*computed[program], *jax.tree.leaves(arrays)))
 
         return call
@@ -86,7 +86,8 @@ def _split(name: str, program: ClosedJaxpr, number_of_scalars: int, out_tree: An
     )
 
 
-def _in_one_array(scalars: list[jax.Array]) -> list[jax.Array]:
+@jax.jit
+def jaxopt_lec_in_one_array(*scalars: jax.Array) -> list[jax.Array]:
     """Return the scalars as they are; on NVIDIA GPUs, as parts of one array.
 
     XLA computes what reads the same array side by side in one kernel, if the shapes are equal; a scalar is not enough.

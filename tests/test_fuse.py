@@ -364,3 +364,42 @@ def test_threads_stay_within_the_affinity_of_the_process():
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.strip() == "{(0,)}"
+
+
+def test_branches_of_platforms_stay_what_they_are():
+    def negated(updates, _):
+        return jax.tree.map(lambda g: jax.lax.platform_dependent(g, cpu=lambda g: -g, default=lambda g: -2 * g), updates)
+
+    params = {"w": jnp.ones(64)}
+    fused = jl.fuse(optax.stateless(negated))
+    with pytest.warns(UserWarning, match="not element-wise"):
+        new, _ = fused.step(params, fused.init(params), params)
+    np.testing.assert_array_equal(new["w"], 0)
+
+
+def test_scalars_are_shared_only_where_they_are_the_same():
+    class Times:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __repr__(self):
+            return "Times"
+
+        def __call__(self, x):
+            return np.float32(x * self.factor)
+
+    one, two = (
+        lambda x, factor=factor: jax.pure_callback(Times(factor), jax.ShapeDtypeStruct((), jnp.float32), x)
+        for factor in (1, 2)
+    )
+    tx = optax.GradientTransformation(
+        lambda params: jnp.float32(3), lambda u, s, p=None: ({"a": u["a"] * one(s), "b": u["b"] * two(s)}, s)
+    )
+    params = {"a": jnp.ones(8), "b": jnp.ones(9)}
+    new, _ = jl.fuse(tx).step(params, tx.init(params), params)
+    assert (new["a"][0], new["b"][0]) == (4, 7)
+
+
+def test_only_transformations_are_fused():
+    with pytest.raises(TypeError, match="fuse takes an Optax transformation, got a Fused"):
+        jl.fuse(jl.fuse(jl.adam(0.1)))

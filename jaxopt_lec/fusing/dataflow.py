@@ -5,6 +5,7 @@ Nothing is assumed about how a transformation treats its leaves: the whole step 
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -27,6 +28,8 @@ WRAPPERS = {
 
 # The function that gives each number's place in its leaf: it stays one operation.
 POSITIONS = "jaxopt_lec_positions"
+# The function that gives its scalars back, on GPUs as parts of one array: here they are what they are.
+IN_ONE_ARRAY = "jaxopt_lec_in_one_array"
 
 
 @functools.cache
@@ -47,6 +50,14 @@ class Operation:
     def name(self) -> str:
         """The primitive's name."""
         return str(self.primitive.name)
+
+
+def _is_hashable(x: Any) -> bool:
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
 
 
 def _bind(operation: Operation, inputs: list[Any]) -> Any:
@@ -82,11 +93,9 @@ class Program:
             inside = eqn.params.get(WRAPPERS.get(eqn.primitive.name, ""))
             if eqn.params.get("name") == POSITIONS:
                 inside = None
-            if eqn.params.get("branches_platforms"):
-                # Of what platforms compute each in its way, the way of all others: the numbers are the same.
-                inside = eqn.params["branches"][eqn.params["branches_platforms"].index(None)]
-                inputs = inputs[1:]
-            if inside is not None:
+            if eqn.params.get("name") == IN_ONE_ARRAY:
+                results = inputs
+            elif inside is not None:
                 body, consts = (inside.jaxpr, inside.consts) if isinstance(inside, ClosedJaxpr) else (inside, [])
                 held = [self._new(v.aval) for v in body.constvars]
                 self.consts.update(zip(held, consts, strict=True))
@@ -102,8 +111,9 @@ class Program:
         if of_scalars:
             # The same scalar from the same ones: leaves of different shapes have it once, and so one loop.
             same = [repr((v.val, v.aval)) if isinstance(v, Literal) else v for v in inputs]
-            key = (eqn.primitive, repr(sorted(eqn.params.items())), *same)
-            if key in self._scalars:
+            key = (eqn.primitive, *sorted(eqn.params.items(), key=operator.itemgetter(0)), *same)
+            of_scalars = _is_hashable(key)
+            if of_scalars and key in self._scalars:
                 return self._scalars[key]
         results = [self._new(v.aval) for v in eqn.outvars]
         operation = Operation(eqn.primitive, eqn.params, tuple(inputs), tuple(results))

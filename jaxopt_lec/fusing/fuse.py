@@ -33,15 +33,20 @@ def fuse(tx: optax.GradientTransformation) -> "Fused":
     state donated, so that they are updated in place. The numbers are XLA's to rounding.
 
     What is not element-wise (norms, matrix products, random numbers), leaves without axes, complex numbers and float16 stay
-    with XLA; `Fused.explain` says what. On GPUs and TPUs, where XLA makes one kernel of a step itself, without numba, and
-    under `vmap` a step is plain XLA. It is not differentiable: for that, `tx.update` is.
+    with XLA; `Fused.explain` says what. On GPUs and TPUs, where XLA makes one kernel of a step itself (leaves of compressed
+    state get one here), without numba, and under `vmap` a step is plain XLA. It is not differentiable: `tx.update` is.
 
     Args:
         tx: any transformation.
 
+    Raises:
+        TypeError: `tx` is no transformation; a `Fused` is none, so it is fused last.
+
     Warns:
         UserWarning: once for a `Fused`, naming operation and leaf, if XLA must compute whole arrays beside the loop.
     """
+    if not isinstance(tx, optax.GradientTransformation):
+        raise TypeError(f"fuse takes an Optax transformation, got a {type(tx).__name__}")
     return Fused(optax.with_extra_args_support(tx))
 
 
@@ -60,7 +65,7 @@ class Fused:
 
     def step(self, params: PyTree, state: PyTree, grads: PyTree, **extra: Any) -> tuple[PyTree, PyTree]:
         """Return the parameters and the state after one step. `extra` is given to `update`, as in Optax."""
-        if all(hasattr(x, "dtype") for x in jax.tree.leaves(extra)):
+        if all(hasattr(x, "dtype") or isinstance(x, float) for x in jax.tree.leaves(extra)):
             return self._run(params, state, grads, extra)
         # A function, such as the loss, is no argument of a program.
         return Fused(_given(self._tx, extra)).step(params, state, grads)

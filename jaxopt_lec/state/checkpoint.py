@@ -1,13 +1,15 @@
 """`save` and `restore`: a checkpoint of Orbax that is refused where it is another's or damaged."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path
 
-from jaxopt_lec import named_leaves
 from jaxopt_lec.state.stochastic_rounding import mixed, random_bits
 
 __all__ = ["restore", "save"]
@@ -24,10 +26,19 @@ def save(path: str | Path, tree: PyTree) -> None:
 
     Raises:
         ImportError: Orbax is not installed.
+        TypeError: a leaf that is no array, with its name.
+        ValueError: two leaves of one name, such as "a/b" and "b" in "a".
     """
     ocp = _orbax()
+    named = _named(tree)
+    for name, x in named:
+        if not isinstance(x, jax.Array | np.ndarray):
+            raise TypeError(f"save: {name or 'the tree'} is {x!r}, not an array")
+    repeated = [name for name, times in Counter(name for name, _ in named).items() if times > 1]
+    if repeated:
+        raise ValueError(f"save: {repeated[0]} is the name of several leaves, which a checkpoint does not tell apart")
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(Path(path).absolute(), {"tree": tree, "digests": _digests(tree)})
+        checkpointer.save(Path(path).absolute(), {"tree": tree, "digests": _digests(x for _, x in named)})
 
 
 def restore(path: str | Path, like: PyTree) -> PyTree:
@@ -60,23 +71,21 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
             raise ValueError(f"{damaged}: {error}") from error
         if saved is None:
             raise ValueError(f"{damaged}: Orbax finds no description of its arrays")
-        has, wants = ({_key(name): x for name, x in named_leaves(tree)} for tree in (saved.tree, like))
-        digested = has.pop("digests", None) is not None
+        has, wants = dict(_named(saved.tree)), dict(_named(like))
+        ours = {name.partition("/")[0] for name in has} <= {"tree", "digests"} and "digests" in has
+        digested = ours and tuple(has["digests"].shape) == (len(has),)
         if digested:
-            has = {name.removeprefix("tree/"): x for name, x in has.items()}
+            has = {name.removeprefix("tree").removeprefix("/"): x for name, x in has.items() if name != "digests"}
         _compare(path, has, wants)
-        where = next((getattr(x, "sharding", None) for x in wants.values()), None)
-        whole = NamedSharding(where.mesh, PartitionSpec()) if isinstance(where, NamedSharding) else where
-        digests = jax.ShapeDtypeStruct((len(wants),), jnp.uint32, sharding=whole)
-        expected = {"tree": like, "digests": digests} if digested else like
+        digests = np.zeros(len(wants) + 1, np.uint32)
         try:
-            found = checkpointer.restore(path, expected)
+            found = checkpointer.restore(path, {"tree": like, "digests": digests} if digested else like)
         except Exception as error:
             raise ValueError(f"{damaged}: {error}") from error
     if not digested:
         return found
     for name, has_digest, had_digest in zip(
-        wants, *map(jax.device_get, (_digests(found["tree"]), found["digests"])), strict=True
+        ["the digests", *wants], _digests(jax.tree.leaves(found["tree"])), found["digests"], strict=True
     ):
         if has_digest != had_digest:
             raise ValueError(f"{damaged}: the bytes of {name} are not those that were saved")
@@ -91,23 +100,36 @@ def _orbax() -> Any:
     return orbax.checkpoint
 
 
+def _named(tree: PyTree) -> list[tuple[str, Any]]:
+    """Return the leaves with names as Orbax keeps them, which tells attributes, keys and numbers of a sequence not apart."""
+    leaves = tree_flatten_with_path(tree)[0]
+    return [(keystr(keys, simple=True, separator="/").replace(".", "/"), x) for keys, x in leaves]
+
+
+def _digests(leaves: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Return the number of leaves, and the digest of each."""
+    found = jax.device_get([_digest(_plain(x)) for x in leaves])
+    return np.array([len(found), *found], np.uint32)
+
+
+def _plain(x: Any) -> jax.Array:
+    """Return an array of numbers in a device's own memory."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    x = jnp.asarray(x)
+    own = next(iter(x.sharding.device_set)).default_memory().kind
+    return x if x.sharding.memory_kind in (None, own) else jax.device_put(x, x.sharding.with_memory_kind(own))
+
+
 @jax.jit
-def _digests(tree: PyTree) -> jax.Array:
-    return jnp.stack([_digest(x) for x in jax.tree.leaves(tree)])
-
-
 def _digest(x: jax.Array) -> jax.Array:
     """Return 32 bits of all bits and where they stand: a sum, so that each device adds up its part."""
     if jnp.iscomplexobj(x):
         x = jnp.stack([x.real, x.imag])
-    width = x.dtype.itemsize
-    bits = x.astype(jnp.uint8) if x.dtype == bool else jax.lax.bitcast_convert_type(x, f"uint{8 * min(width, 4)}")
+    if x.dtype in (bool, jnp.int4, jnp.uint4):
+        x = x.astype(jnp.int8)
+    bits = jax.lax.bitcast_convert_type(x, f"uint{8 * min(x.dtype.itemsize, 4)}")
     return jnp.sum(mixed(random_bits(jnp.uint32(0), bits.shape) ^ bits.astype(jnp.uint32)), dtype=jnp.uint32)
-
-
-def _key(name: str) -> str:
-    """A name without what a checkpoint does not tell apart: attributes, keys and numbers of a sequence."""
-    return name.replace(".", "/")
 
 
 def _compare(path: Path, has: dict[str, Any], wants: dict[str, Any]) -> None:
@@ -118,6 +140,8 @@ def _compare(path: Path, has: dict[str, Any], wants: dict[str, Any]) -> None:
         raise ValueError(f"restore: {path} is another optimizer's or model's: {' and '.join(filter(None, (lacks, more)))}")
     for name, expected in wants.items():
         saved = has[name]
+        if jnp.issubdtype(expected.dtype, jax.dtypes.prng_key):
+            continue  # of which Orbax shows the data
         if tuple(saved.shape) != tuple(expected.shape):
             raise ValueError(f"restore: {name} has shape {tuple(saved.shape)} in {path}, expected {tuple(expected.shape)}")
         if jnp.dtype(saved.dtype) != jnp.dtype(expected.dtype):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ __all__ = ["Codec", "bfloat16", "blockwise_8bit"]
 BLOCK = 128
 
 
+@runtime_checkable
 class Codec(Protocol):
     """How a leaf is kept in fewer bits; hashable, since it is part of the state's structure.
 
@@ -59,8 +60,10 @@ class _Blockwise8Bit:
     # The sign of the stored scale says which of the two a block is.
     def encode(self, x: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
         blocks = _in_blocks(x)
-        largest = jnp.max(jnp.abs(blocks), axis=-1, keepdims=True)
-        vanishes = largest < 1e-37  # NaN does not
+        # XLA's maximum on CPUs may pass over NaN, but not over infinity, which no block survives either.
+        sizes = jnp.where(jnp.isnan(blocks), jnp.inf, jnp.abs(blocks))
+        largest = jnp.max(sizes, axis=-1, keepdims=True)
+        vanishes = largest < 1e-37
         s = jnp.where(vanishes, 0, largest)
         size = jnp.where(vanishes, 0, jnp.abs(blocks) / jnp.where(vanishes, 1, largest))
         noise = _in_blocks(_fraction(random_bits(seed, x.shape)))

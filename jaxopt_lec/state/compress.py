@@ -147,11 +147,14 @@ def _chosen(
     codec: Codec | Mapping[str, Codec | None], where: Where, named: list[tuple[str, Any]], copies: list[bool]
 ) -> Format:
     names = [name for name, _ in named]
+    for one in codec.values() if isinstance(codec, Mapping) else [codec]:
+        if not isinstance(one, Codec) and not (one is None and isinstance(codec, Mapping)):
+            raise TypeError(f"compress: {one!r} is no codec, such as state.blockwise_8bit")
     said = by_pattern("compress", codec, names) if isinstance(codec, Mapping) else [codec] * len(names)
     leaves: list[tuple[Codec, jnp.dtype] | None] = []
     for (name, x), copy, its in zip(named, copies, said, strict=True):
         leaf = jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x))
-        wanted = its if where(name, leaf) and not copy else None
+        wanted = its if where(name, leaf) and not copy and math.prod(leaf.shape) else None
         if wanted is not None and not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"compress: {name} is {leaf.dtype}; real floating leaves can be encoded")
         if wanted is not None and not leaf.shape:

@@ -66,7 +66,7 @@ def inspect(
     Args:
         tx: any transformation.
         params: arrays, or their shapes and dtypes.
-        of_params: their shardings, a tree like them. Default: each device has all.
+        of_params: their shardings, a tree like them, or one for all. Default: each device has all.
         of_state: the state's, from `state.shardings`. Default: each device has all.
 
     Returns:
@@ -133,7 +133,9 @@ def _bytes(x: Any, shape: tuple[int, ...]) -> int:
 
 def _shardings(tree: PyTree, given: PyTree) -> list[Any]:
     treedef: Any = jax.tree.structure(tree)
-    return [None] * treedef.num_leaves if given is None else treedef.flatten_up_to(given)
+    if given is None or isinstance(given, jax.sharding.Sharding):
+        return [given] * treedef.num_leaves
+    return treedef.flatten_up_to(given)
 
 
 def _aligned(lines: list[tuple[str, ...]], left: tuple[int, ...]) -> str:

@@ -82,7 +82,7 @@ def master(tx: optax.GradientTransformation, bits: Literal[24, 32] = 24) -> opta
         count = optax.safe_increment(state.count)
         us = treedef.flatten_up_to(updates)
         for place, (p, c, theta, u) in enumerate(zip(ps, cs, thetas, us, strict=True)):
-            if c is not None and isinstance(u, jax.Array):
+            if c is not None and hasattr(u, "dtype"):
                 new, cs[place] = _split(theta + u.astype(jnp.float32), c.dtype, seed_of(count, place))
                 us[place] = new.astype(jnp.float32) - p.astype(jnp.float32)
         return treedef.unflatten(us), MasterState(count, treedef.unflatten(cs), inner)
@@ -109,7 +109,7 @@ def apply_updates(params: PyTree, updates: PyTree, key: jax.Array) -> PyTree:
 
     Args:
         params: tree of arrays.
-        updates: tree like it; `None` moves nothing. Float32 updates lose nothing on the way.
+        updates: tree like it; `None` and masked ones move nothing. Float32 updates lose nothing on the way.
         key: `jax.random.key(...)`, another one in each step.
     """
     treedef: Any
@@ -117,8 +117,8 @@ def apply_updates(params: PyTree, updates: PyTree, key: jax.Array) -> PyTree:
     us = treedef.flatten_up_to(updates)
     keys = jax.random.split(key, max(len(ps), 1))
 
-    def applied(p: jax.Array, u: jax.Array | None, key: jax.Array) -> jax.Array:
-        if u is None:
+    def applied(p: jax.Array, u: Any, key: jax.Array) -> jax.Array:
+        if not hasattr(u, "dtype"):
             return p
         if not _is_low(p):
             return optax.apply_updates(p, u)

@@ -6,6 +6,7 @@ import math
 from typing import Any, TypeAlias
 
 import jax
+import optax
 
 from jaxopt_lec import named_leaves
 from jaxopt_lec.state.compress import CompressState
@@ -37,21 +38,42 @@ class Place:
 def places(state: PyTree, params: PyTree) -> list[Place]:
     """Return the place of each leaf of the state, in the order of `jax.tree.leaves`.
 
-    A leaf belongs to the parameter whose whole name its own ends in, and to the longest of several.
+    In a part of the state with the structure of the parameters each leaf belongs to the parameter at its place; elsewhere,
+    to the one whose whole name its own ends in, and to the longest of several.
     """
-    number = {tuple(name.split("/")) if name else (): k for k, (name, _) in enumerate(named_leaves(params))}
+    names = [tuple(name.split("/")) if name else () for name, _ in named_leaves(params)]
+    number = {name: k for k, name in enumerate(names)}
     found = []
-    for name, leaf in named_leaves(state):
+    for (name, leaf), aligned in zip(named_leaves(state), _aligned(state, params), strict=True):
         keys = tuple(name.split("/"))
         suffixes = (keys[k:] for k in range(len(keys) + 1))
-        owner = next((suffix for suffix in suffixes if suffix in number), None)
+        owner = next((number[suffix] for suffix in suffixes if suffix in number), None) if aligned is None else aligned
         if owner is None or not leaf.shape:
             found.append(Place(name, leaf, name, None))
         else:
-            found.append(Place(name, leaf, "/".join(keys[: len(keys) - len(owner)]), number[owner]))
+            found.append(Place(name, leaf, "/".join(keys[: len(keys) - len(names[owner])]), owner))
     for codes, scales in _scales(state).items():
         of = found[codes]
         found[scales] = dataclasses.replace(found[scales], slot=f"{of.slot} (scales)", parameter=of.parameter, codes=codes)
+    return found
+
+
+def _aligned(state: PyTree, params: PyTree) -> list[int | None]:
+    """Return for each leaf of the state its place in a part with the structure of the parameters, or `None`."""
+    structure: Any = jax.tree.structure(params)
+
+    def is_masked(x: Any) -> bool:
+        return isinstance(x, optax.MaskedNode)
+
+    def is_aligned(x: Any) -> bool:
+        return bool(structure == jax.tree.structure(x, is_leaf=is_masked))
+
+    found: list[int | None] = []
+    for part in jax.tree.leaves(state, is_leaf=is_aligned):
+        if is_aligned(part):
+            found += [k for k, x in enumerate(jax.tree.leaves(part, is_leaf=is_masked)) if not is_masked(x)]
+        else:
+            found.append(None)
     return found
 
 

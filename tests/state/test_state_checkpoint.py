@@ -10,6 +10,8 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxopt_lec as jl
 from jaxopt_lec import state
@@ -102,3 +104,43 @@ def test_no_damage_gives_other_numbers(saved, tmp_path):
     assert len(outcomes) > 15, found.stderr[-2000:]
     assert set(outcomes) == {"refused", "same"}, found.stdout
     assert outcomes.count("refused") > 5
+
+
+def back(tmp_path, tree):
+    """Save and restore onto the tree itself, and compare."""
+    state.save(tmp_path / "it", tree)
+    found = state.restore(tmp_path / "it", tree)
+    assert jax.tree.structure(found) == jax.tree.structure(tree)
+    for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(found), strict=True):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+def test_states_of_nnx_come_back(tmp_path):
+    model = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, jl.adam(0.1), wrt=nnx.Param)
+    back(tmp_path / "optimizer", optimizer.opt_state)
+    back(tmp_path / "model", nnx.state(model))
+
+
+def test_leaves_on_different_devices_come_back(tmp_path):
+    both = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec("data"))
+    back(tmp_path, {"params": jax.device_put(jnp.arange(8.0), both), "step": jnp.zeros((), jnp.int32)})
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [optax.sgd(0.1).init({}), {"key": jax.random.key(0)}, {"x": jnp.ones(8, jnp.int4)}, jnp.ones(3)],
+    ids=["nothing", "a key", "four bits", "an array"],
+)
+def test_unusual_trees_come_back(tmp_path, tree):
+    back(tmp_path, tree)
+
+
+def test_what_could_not_be_restored_is_not_saved(tmp_path):
+    with pytest.raises(TypeError, match="step is 3, not an array"):
+        state.save(tmp_path / "it", {"step": 3})
+    with pytest.raises(ValueError, match="a/b is the name of several leaves"):
+        state.save(tmp_path / "it", {"a.b": jnp.ones(1), "a": {"b": jnp.ones(2)}})
+    assert not list(tmp_path.iterdir())

@@ -50,7 +50,7 @@ def test_what_was_decoded_has_but_one_code(codec, shape):
 
 
 @every_codec
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(deadline=None, max_examples=25)
 @hypothesis.given(
     x=arrays.arrays(
         np.float32,
@@ -112,13 +112,14 @@ def test_scales_are_one_for_each_block_and_codes_have_the_shape():
     assert (scales.shape, scales.dtype) == ((3, 5, 3), jnp.float32)
 
 
+@pytest.mark.parametrize("rows", [2, 64])  # XLA's maximum on CPUs passes over NaN in arrays of 4,096 numbers and more
 @pytest.mark.parametrize("fault", [np.nan, np.inf, -np.inf])
-def test_a_fault_is_seen_in_its_block_and_in_no_other(fault):
-    x = draw(2, 256)
+def test_a_fault_is_seen_in_its_block_and_in_no_other(fault, rows):
+    x = draw(rows, 256)
     x[1, 200] = fault
     y = round_trip(x, state.blockwise_8bit)
     assert not np.isfinite(y[1, 128:]).any()
-    assert np.isfinite(y[0]).all()
+    assert np.isfinite(np.delete(y, 1, 0)).all()
     assert np.isfinite(y[1, :128]).all()
     assert np.isfinite(round_trip(x, state.bfloat16)).sum() == x.size - 1
 

@@ -251,3 +251,8 @@ def test_errors_say_what_is_wrong():
         state.compress(jl.adam(0.1), where=lambda name, leaf: "b1" in name).init(params)
     with pytest.raises(TypeError, match="expected the CompressState made by its init"):
         state.compress(jl.adam(0.1)).update(params, jl.adam(0.1).init(params), params)
+
+
+def test_what_is_no_codec_is_refused():
+    with pytest.raises(TypeError, match="compress: '8bit' is no codec"):
+        state.compress(jl.adam(0.1), "8bit").init({"w": jnp.ones((64, 64))})

@@ -77,3 +77,13 @@ def test_odd_states_can_be_looked_at():
     text = state.summary(s, values=True)
     assert "rms 1" in text
     assert "key<fry>" in text
+
+
+def test_a_parameter_may_be_called_like_a_slot():
+    params = {"w": jnp.ones((64, 128)), "v": {"w": jnp.ones((8, 8))}}
+    cost = rows(state.inspect(jl.adam(0.1), params))
+    assert cost["0/slots/v", "float32"][1] == 2
+    whole = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec())
+    found = state.shardings(jl.adam(0.1), params, whole)
+    assert jax.tree.structure(found) == jax.tree.structure(jax.eval_shape(jl.adam(0.1).init, params))
+    assert rows(state.inspect(jl.adam(0.1), params, of_params=whole)) == cost

@@ -191,3 +191,22 @@ def test_errors_say_what_is_wrong():
         tx.update(p, jl.sgd(0.1).init(p), p)
     with pytest.raises(ValueError, match="has 0 MasterStates, expected one"):
         state.master_parameters(p, jl.sgd(0.1).init(p))
+
+
+def test_gradients_of_numpy_move_parameters_too():
+    params = {"w": jnp.ones(4, jnp.bfloat16)}
+    tx = state.master(optax.sgd(1e-4), bits=32)
+    s = tx.init(params)
+    for _ in range(200):
+        updates, s = tx.update({"w": np.ones(4, np.float32)}, s, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(state.master_parameters(params, s)["w"], 0.98, rtol=1e-5)
+
+
+def test_a_step_that_is_not_finite_is_skipped_inside():
+    tx = state.master(optax.apply_if_finite(state.compress(jl.adamw(1e-3)), 3))
+    params = {"w": jnp.ones((64, 128), jnp.bfloat16)}
+    _, before = tx.update(params, tx.init(params), params)
+    updates, after = tx.update(jax.tree.map(lambda p: p * jnp.nan, params), before, params)
+    assert float(jnp.abs(updates["w"]).max()) == 0
+    np.testing.assert_array_equal(before.corrections["w"], after.corrections["w"])
