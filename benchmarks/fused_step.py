@@ -7,15 +7,16 @@ the 148 leaves of GPT-2 small, and 1,000 leaves of 1,000. All ways take turns in
 threads as there are cores; the tables show medians in milliseconds, and medians of ratios within one turn. PyTorch's is the
 fastest that it has: `fused=True` for Adam, AdamW and SGD, `foreach=True` for the others; it has no Lion. The copy is
 PyTorch's, of as many bytes as the step must read and write. "flat" is the fused step of `optax.flatten`, which keeps the
-state of many small leaves in one array. "plain" is our step without numba: `update` and
-`optax.apply_updates`, as for Optax. The times of tracing and compiling are of one call each; the
-loop's own compilation, once for an equation in a process, is said below.
+state of many small leaves in one array. "plain" is our step without numba: `update` and `optax.apply_updates`, as for
+Optax. The times of tracing and compiling are of one call each; the loop's own compilation, once for an equation in a
+process, is said below.
 """
 
 import argparse
 import importlib.util
 import os
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -136,12 +137,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small trees and few turns, to see that it runs")
     parser.add_argument("--turns", type=int, default=15)
     arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", "fuse: not element-wise")  # of "flat", which joins and splits
     has_torch = importlib.util.find_spec("torch") is not None
     if has_torch:
         import torch
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-    console = Console(width=120)
+    console = Console(width=150)
     with console.status("compiling loops"):
         loops = {name: compile_loop(ours) for name, (ours, *_) in OPTIMIZERS.items()}
     for title, shapes in (QUICK if arguments.quick else TREES).items():
@@ -156,7 +158,7 @@ def main() -> None:
                 fused, *ours_once = in_jax(jl.fuse(ours).step, ours, shapes)
                 optaxs, *theirs_once = in_jax(partial(plain, theirs), theirs, shapes)
                 ways = {"fuse": fused, "plain": in_jax(partial(plain, ours), ours, shapes)[0], "Optax": optaxs}
-                if len(shapes) >= 100 and set(shapes) == {(1000,)}:
+                if set(shapes) == {(1000,)}:
                     flat = optax.flatten(ours)
                     ways["flat"] = in_jax(jl.fuse(flat).step, flat, shapes)[0]
                 if has_torch:

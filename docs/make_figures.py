@@ -1,4 +1,4 @@
-"""Draw the figures of the documentation that no command of the library draws alone.
+"""Draw the figures of the lecture and of the README.
 
     python docs/make_figures.py [--out docs/images]
 

@@ -86,6 +86,7 @@ def _split(name: str, program: ClosedJaxpr, number_of_scalars: int, out_tree: An
     )
 
 
+# Known by its name to `fuse`.
 @jax.jit
 def jaxopt_lec_in_one_array(*scalars: jax.Array) -> list[jax.Array]:
     """Return the scalars as they are; on NVIDIA GPUs, as parts of one array.

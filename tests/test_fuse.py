@@ -400,6 +400,21 @@ def test_scalars_are_shared_only_where_they_are_the_same():
     assert (new["a"][0], new["b"][0]) == (4, 7)
 
 
+def test_a_number_among_the_extra_arguments_is_traced_once():
+    traces = []
+
+    def scaled(updates, state, params=None, *, value):
+        traces.append(value)
+        return jax.tree.map(lambda g: g * value, updates), state
+
+    fused = jl.fuse(optax.GradientTransformationExtraArgs(lambda params: (), scaled))
+    params = {"w": jnp.ones(64)}
+    for value in (1.0, 2.0, 3.0):
+        new, _ = fused.step(params, fused.init(params), params, value=value)
+        np.testing.assert_array_equal(new["w"], 1 + value)
+    assert len(traces) == 1
+
+
 def test_only_transformations_are_fused():
     with pytest.raises(TypeError, match="fuse takes an Optax transformation, got a Fused"):
         jl.fuse(jl.fuse(jl.adam(0.1)))

@@ -65,7 +65,7 @@ class _Blockwise8Bit:
         largest = jnp.max(sizes, axis=-1, keepdims=True)
         vanishes = largest < 1e-37
         s = jnp.where(vanishes, 0, largest)
-        size = jnp.where(vanishes, 0, jnp.abs(blocks) / jnp.where(vanishes, 1, largest))
+        size = jnp.where(vanishes, 0, sizes / jnp.where(vanishes, 1, largest))
         noise = _in_blocks(_fraction(random_bits(seed, x.shape)))
         signed = (jnp.min(blocks, axis=-1, keepdims=True) < 0) & ~vanishes
         magnitude = _code(size, noise, 127, _signed_size, jnp.sqrt)

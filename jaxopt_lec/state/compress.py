@@ -74,8 +74,11 @@ def compress(
 
     Raises:
         ValueError: a pattern that no leaf of the state matches; a leaf without axes chosen.
-        TypeError: a leaf chosen that is not real and floating; a state that `compress` did not make.
+        TypeError: what is no codec; a leaf chosen that is not real and floating; a state that `compress` did not make.
     """
+    for one in codec.values() if isinstance(codec, Mapping) else [codec]:
+        if not isinstance(one, Codec) and not (one is None and isinstance(codec, Mapping)):
+            raise TypeError(f"compress: {one!r} is no codec, such as state.blockwise_8bit")
     tx = optax.with_extra_args_support(tx)
 
     def init(params: PyTree) -> CompressState:
@@ -147,9 +150,6 @@ def _chosen(
     codec: Codec | Mapping[str, Codec | None], where: Where, named: list[tuple[str, Any]], copies: list[bool]
 ) -> Format:
     names = [name for name, _ in named]
-    for one in codec.values() if isinstance(codec, Mapping) else [codec]:
-        if not isinstance(one, Codec) and not (one is None and isinstance(codec, Mapping)):
-            raise TypeError(f"compress: {one!r} is no codec, such as state.blockwise_8bit")
     said = by_pattern("compress", codec, names) if isinstance(codec, Mapping) else [codec] * len(names)
     leaves: list[tuple[Codec, jnp.dtype] | None] = []
     for (name, x), copy, its in zip(named, copies, said, strict=True):

@@ -44,7 +44,7 @@ def places(state: PyTree, params: PyTree) -> list[Place]:
     names = [tuple(name.split("/")) if name else () for name, _ in named_leaves(params)]
     number = {name: k for k, name in enumerate(names)}
     found = []
-    for (name, leaf), aligned in zip(named_leaves(state), _aligned(state, params), strict=True):
+    for (name, leaf), aligned in zip(named_leaves(state), _by_structure(state, params), strict=True):
         keys = tuple(name.split("/"))
         suffixes = (keys[k:] for k in range(len(keys) + 1))
         owner = next((number[suffix] for suffix in suffixes if suffix in number), None) if aligned is None else aligned
@@ -58,7 +58,7 @@ def places(state: PyTree, params: PyTree) -> list[Place]:
     return found
 
 
-def _aligned(state: PyTree, params: PyTree) -> list[int | None]:
+def _by_structure(state: PyTree, params: PyTree) -> list[int | None]:
     """Return for each leaf of the state its place in a part with the structure of the parameters, or `None`."""
     structure: Any = jax.tree.structure(params)
 

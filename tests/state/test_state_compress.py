@@ -255,4 +255,4 @@ def test_errors_say_what_is_wrong():
 
 def test_what_is_no_codec_is_refused():
     with pytest.raises(TypeError, match="compress: '8bit' is no codec"):
-        state.compress(jl.adam(0.1), "8bit").init({"w": jnp.ones((64, 64))})
+        state.compress(jl.adam(0.1), "8bit")
