@@ -50,7 +50,7 @@ def test_what_was_decoded_has_but_one_code(codec, shape):
 
 
 @every_codec
-@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(
     x=arrays.arrays(
         np.float32,
