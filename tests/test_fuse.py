@@ -372,8 +372,9 @@ def test_branches_of_platforms_stay_what_they_are():
 
     params = {"w": jnp.ones(64)}
     fused = jl.fuse(optax.stateless(negated))
-    with pytest.warns(UserWarning, match="not element-wise"):
+    with pytest.warns(UserWarning, match="not element-wise") as said:
         new, _ = fused.step(params, fused.init(params), params)
+    assert [warning.filename for warning in said] == [__file__]
     np.testing.assert_array_equal(new["w"], 0)
 
 

@@ -57,6 +57,7 @@ class Fused:
         """Hold the transformation; it is traced when a step is."""
         self._tx = tx
         self._warned = False
+        self._left: list[str] = []  # what whole arrays XLA computes in the step that was traced last
         self._run = jax.jit(self._stepped)
 
     def init(self, params: PyTree) -> PyTree:
@@ -65,10 +66,15 @@ class Fused:
 
     def step(self, params: PyTree, state: PyTree, grads: PyTree, **extra: Any) -> tuple[PyTree, PyTree]:
         """Return the parameters and the state after one step. `extra` is given to `update`, as in Optax."""
-        if all(hasattr(x, "dtype") or isinstance(x, float) for x in jax.tree.leaves(extra)):
-            return self._run(params, state, grads, extra)
-        # A function, such as the loss, is no argument of a program.
-        return Fused(_given(self._tx, extra)).step(params, state, grads)
+        fused = self
+        if not all(hasattr(x, "dtype") or isinstance(x, float) for x in jax.tree.leaves(extra)):
+            # A function, such as the loss, is no argument of a program.
+            fused, extra = Fused(_given(self._tx, extra)), {}
+        after = fused._run(params, state, grads, extra)
+        if fused._left and not self._warned:
+            self._warned = True
+            warnings.warn(f"fuse: not element-wise, so that XLA computes whole arrays: {fused._left[0]}", stacklevel=2)
+        return after
 
     def explain(self, params: PyTree, grads: PyTree = None, **extra: Any) -> str:
         """Say which leaves are in which loop, and what stays with XLA.
@@ -87,9 +93,7 @@ class Fused:
 
     def _stepped(self, params: PyTree, state: PyTree, grads: PyTree, extra: PyTree) -> tuple[PyTree, PyTree]:
         plan = _Plan(self._plain, params, state, grads, extra)
-        if not self._warned and _has_numba() and (left := plan.left()):
-            self._warned = True
-            warnings.warn(f"fuse: not element-wise, so that XLA computes whole arrays: {left[0]}", stacklevel=2)
+        self._left = plan.left() if _has_numba() else []
         return plan.run(params, state, grads, extra)
 
 

@@ -73,7 +73,7 @@ def inspect(
         A `Cost`: print it, or take its `table`. Slots are named as in the state: `0/slots/m` is the slot m of the first
         transformation of a chain.
     """
-    state = jax.eval_shape(tx.init, params)
+    params, state = jax.eval_shape(lambda params: (params, tx.init(params)), params)
     number = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
     groups: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
     for p, sharding in zip(jax.tree.leaves(params), _shardings(params, of_params), strict=True):

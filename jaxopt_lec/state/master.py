@@ -46,8 +46,8 @@ def master(tx: optax.GradientTransformation, bits: Literal[24, 32] = 24) -> opta
         `master_parameters` gives θ.
 
     Raises:
-        ValueError: other `bits`; no `params`; no bfloat16 parameter at `init`.
-        TypeError: a float16 or float8 parameter; a state that `master` did not make.
+        ValueError: other `bits`; no `params`; no bfloat16 parameter at `init`; parameters of another tree or shape later.
+        TypeError: a float16 or float8 parameter; one whose dtype changed; a state that `master` did not make.
     """
     if bits not in (24, 32):
         raise ValueError(f"master: bits must be 24 or 32, got {bits!r}")
@@ -57,9 +57,11 @@ def master(tx: optax.GradientTransformation, bits: Literal[24, 32] = 24) -> opta
         treedef: Any
         ps, treedef = jax.tree.flatten(params)
         for name, p in named_leaves(params):
-            if jnp.issubdtype(p.dtype, jnp.floating) and p.dtype != jnp.bfloat16 and jnp.finfo(p.dtype).bits < 32:
-                raise TypeError(f"master: {name} is {p.dtype}; low-precision parameters must be bfloat16")
-        if not any(_is_low(p) for p in ps):
+            dtype = jnp.result_type(p)
+            if jnp.issubdtype(dtype, jnp.floating) and dtype != jnp.bfloat16 and jnp.finfo(dtype).bits < 32:
+                raise TypeError(f"master: {name} is {dtype}; low-precision parameters must be bfloat16")
+        # Without any leaf the tree is a placeholder, as `optax.tree_map_params` gives.
+        if ps and not any(_is_low(p) for p in ps):
             raise ValueError("master: no parameter is bfloat16, so there is nothing to correct")
         corrections = [jnp.zeros_like(p, _integer(bits)) if _is_low(p) else None for p in ps]
         wide = [p.astype(jnp.float32) if _is_low(p) else p for p in ps]
@@ -74,7 +76,7 @@ def master(tx: optax.GradientTransformation, bits: Literal[24, 32] = 24) -> opta
             raise ValueError("master needs the parameters: update(updates, state, params)")
         treedef: Any
         ps, treedef = jax.tree.flatten(params)
-        cs = treedef.flatten_up_to(state.corrections)
+        cs = _corrections("master", treedef, params, state)
         thetas = [p if c is None else _joined(p, c) for p, c in zip(ps, cs, strict=True)]
         gs = treedef.flatten_up_to(updates)
         gs = [g if c is None or not _is_low(g) else g.astype(jnp.float32) for g, c in zip(gs, cs, strict=True)]
@@ -83,7 +85,8 @@ def master(tx: optax.GradientTransformation, bits: Literal[24, 32] = 24) -> opta
         us = treedef.flatten_up_to(updates)
         for place, (p, c, theta, u) in enumerate(zip(ps, cs, thetas, us, strict=True)):
             if c is not None and hasattr(u, "dtype"):
-                new, cs[place] = _split(theta + u.astype(jnp.float32), c.dtype, seed_of(count, place))
+                # ~place: other noise than that of `compress`, which counts its leaves from 0.
+                new, cs[place] = _split(theta + u.astype(jnp.float32), c.dtype, seed_of(count, ~place))
                 us[place] = new.astype(jnp.float32) - p.astype(jnp.float32)
         return treedef.unflatten(us), MasterState(count, treedef.unflatten(cs), inner)
 
@@ -97,7 +100,7 @@ def master_parameters(params: PyTree, state: PyTree) -> PyTree:
         raise ValueError(f"master_parameters: the state has {len(found)} MasterStates, expected one")
     treedef: Any
     ps, treedef = jax.tree.flatten(params)
-    cs = treedef.flatten_up_to(found[0].corrections)
+    cs = _corrections("master_parameters", treedef, params, found[0])
     return treedef.unflatten(p if c is None else _joined(p, c) for p, c in zip(ps, cs, strict=True))
 
 
@@ -125,6 +128,21 @@ def apply_updates(params: PyTree, updates: PyTree, key: jax.Array) -> PyTree:
         return to_bfloat16(p.astype(jnp.float32) + u.astype(jnp.float32), jax.random.bits(key, p.shape, jnp.uint32))
 
     return treedef.unflatten(applied(*each) for each in zip(ps, us, keys, strict=True))
+
+
+def _corrections(what: str, treedef: Any, params: PyTree, state: MasterState) -> list[Any]:
+    """Return the correction of each parameter, or `None`; refuse parameters that are not those of `init`."""
+    try:
+        cs: list[Any] = treedef.flatten_up_to(state.corrections)
+    except ValueError as error:
+        raise ValueError(f"{what}: the parameters are another tree than at init: {error}") from error
+    for (name, p), c in zip(named_leaves(params), cs, strict=True):
+        if _is_low(p) != (c is not None):
+            was = "other than bfloat16" if c is None else "bfloat16"
+            raise TypeError(f"{what}: {name or 'the parameter'} is {jnp.result_type(p)}, at init it was {was}")
+        if c is not None and c.shape != p.shape:
+            raise ValueError(f"{what}: {name or 'the parameter'} has shape {p.shape}, at init it had {c.shape}")
+    return cs
 
 
 def _is_master(x: Any) -> bool:

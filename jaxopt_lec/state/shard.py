@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -57,7 +58,7 @@ def shardings(
     given = _given(params, of_params)
     mesh = _mesh(given)
     _check(mesh, zero, memory_kind)
-    shapes = [p.shape for p in jax.tree.leaves(params)]
+    shapes = [jnp.shape(p) for p in jax.tree.leaves(params)]
     own = [_padded(s.spec, len(shape)) for s, shape in zip(given, shapes, strict=True)]
     found: list[PartitionSpec] = []
     at = places(state, params)
@@ -118,7 +119,7 @@ def shard(
         given = _given(like, of_params)
         mesh = _mesh(given)
         parts = [
-            NamedSharding(mesh, _with_zero(mesh, _padded(s.spec, len(p.shape)), p.shape, zero))
+            NamedSharding(mesh, _with_zero(mesh, _padded(s.spec, jnp.ndim(p)), jnp.shape(p), zero))
             for s, p in zip(given, jax.tree.leaves(like), strict=True)
         ]
         where = of_state(like)

@@ -27,6 +27,14 @@ def test_bytes_are_counted_without_allocating_them():
     assert found["all", ""][4] == pytest.approx(12.0, abs=1e-6)
 
 
+def test_a_parameter_may_be_a_number():
+    assert rows(state.inspect(optax.sgd(0.1), {"x": 1.0, "y": jnp.ones(2)}))["parameters", "float32"][1:4] == (
+        2,
+        "float32",
+        12,
+    )
+
+
 def test_encoded_factored_and_optax_state():
     low = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.bfloat16), HUGE)
     small = state.inspect(state.master(state.compress(jl.adamw(1e-3))), low)

@@ -193,6 +193,31 @@ def test_errors_say_what_is_wrong():
         state.master_parameters(p, jl.sgd(0.1).init(p))
 
 
+def test_parameters_that_are_not_those_of_init_are_refused():
+    params = {"w": jnp.ones((3, 4), jnp.bfloat16), "b": jnp.ones(4)}
+    tx = state.master(jl.sgd(0.1))
+    s = tx.init(params)
+    for changed, kind, message in [
+        ({"w": jnp.ones((3, 4)), "b": jnp.ones(4)}, TypeError, "w is float32, at init it was bfloat16"),
+        (params | {"b": jnp.ones(4, jnp.bfloat16)}, TypeError, "b is bfloat16, at init it was other than bfloat16"),
+        (params | {"w": jnp.ones((1, 4), jnp.bfloat16)}, ValueError, r"w has shape \(1, 4\), at init it had \(3, 4\)"),
+        ({"w": params["w"]}, ValueError, "the parameters are another tree than at init"),
+    ]:
+        with pytest.raises(kind, match=f"master: {message}"):
+            tx.update(changed, s, changed)
+        with pytest.raises(kind, match=f"master_parameters: {message}"):
+            state.master_parameters(changed, s)
+
+
+def test_optax_maps_over_what_belongs_to_parameters():
+    params = {"w": jnp.ones((3, 4), jnp.bfloat16), "scale": 1.0}
+    tx = state.master(optax.adam(0.1))
+    shapes = optax.tree_map_params(tx, jnp.shape, tx.init(params), transform_non_params=lambda x: None)
+    assert shapes.corrections["w"] == (3, 4)
+    assert shapes.inner[0].nu == {"w": (3, 4), "scale": ()}
+    assert shapes.count is None
+
+
 def test_gradients_of_numpy_move_parameters_too():
     params = {"w": jnp.ones(4, jnp.bfloat16)}
     tx = state.master(optax.sgd(1e-4), bits=32)
