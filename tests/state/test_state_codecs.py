@@ -20,7 +20,7 @@ every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 
 
 def round_trip(x, codec, seed=0):
-    return np.asarray(codec.decode(*codec.encode(jnp.asarray(x), jnp.uint32(seed))))
+    return np.asarray(jax.jit(codec.decode)(*jax.jit(codec.encode)(jnp.asarray(x), jnp.uint32(seed))))
 
 
 def draw(*shape, decades=6.0, seed=0):
