@@ -187,7 +187,8 @@ def _factory(
 ) -> Factory[P]:
     name = signature.name
 
-    @functools.cache  # numeric hyperparameters are data, so all transformations of one equation share what was traced
+    # Numeric hyperparameters are data, so all transformations of one equation share what was traced. Typed: 1 is not True.
+    @functools.lru_cache(maxsize=None, typed=True)
     def applying(**static: Any) -> Apply:
         return engine(signature, functools.partial(function, **static))
 

@@ -594,3 +594,14 @@ def test_averaged_steps_is_accurate_in_float32(b):
     exact = 2 * np.cumsum(age * weights)[t - 1] / np.cumsum(weights)[t - 1] + 1
     ours = np.asarray(averaged_steps(b32, jnp.asarray(t, jnp.float32)), np.float64)
     np.testing.assert_allclose(ours, exact.astype(float), rtol=2e-6)
+
+
+def test_static_hyperparameters_that_compare_equal_are_two():
+    @jl.equation()
+    def scaled(g, s, p, t, *, by=None):
+        return g * (100 if by is True else by), {}
+
+    g = jnp.ones(())
+    by_one, by_true = scaled(by=1), scaled(by=True)
+    assert float(by_one.update(g, by_one.init(g))[0]) == 1
+    assert float(by_true.update(g, by_true.init(g))[0]) == 100

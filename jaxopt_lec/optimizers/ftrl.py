@@ -56,7 +56,8 @@ def ftrl(
     from θ₀ = 0. z₀ = 0 belongs to θ₀ = 0: of another θ₀ only 1 − (n₀/n)^c is left after the first step, as in Keras.
 
     Args:
-        learning_rate: η in (0, ∞), the paper's α. All of θ is proportional to it: a schedule that decays to 0 takes θ to 0.
+        learning_rate: η in (0, ∞), the paper's α. All of θ is proportional to it: a schedule that decays towards 0 takes θ
+            there. At 0 itself the formula is 0/0 and θ NaN, as in Keras: end a schedule above it.
         power: c in [0, ∞), the paper's ½.
         initial_accumulator: n₀ in [0, ∞); used once, by `init`. With 0, a zero gradient at the start gives 0/0.
         l1: λ₁ in [0, ∞).
