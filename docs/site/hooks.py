@@ -1,7 +1,8 @@
 """What the site makes of the pages, which are written to be read in the repository too.
 
 Formulas, in ```math fences, become MathML, which browsers draw without a script or a network. Links to files outside of
-docs/ lead to the page of examples, which has their text, or are plain names.
+docs/ lead to the page of examples, which has their text, or are plain names. A page that would ask the network for something
+is refused.
 """
 
 import os
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\[(?P<text>[^\]\n]+)\]\((?:\.\./)+(?P<target>[^)\s]+)\)")
+LOADED = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
 
 
 def formula(source: str, *_: Any, **__: Any) -> str:
@@ -45,6 +48,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = LINK.sub(resolved, markdown)
     markdown = re.sub(r"^<!-- examples -->$", lambda _: _examples(), markdown, flags=re.MULTILINE)
     return re.sub(r"^<!-- help: (\w+) -->$", lambda mark: _help(mark[1]), markdown, flags=re.MULTILINE)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Refuse what a reader without a network lacks, and call Korean pages Korean."""
+    if asked := LOADED.findall(output):
+        raise PluginError(f"{page.file.src_uri} asks the network for {', '.join(asked)}")
+    return output.replace('<html lang="en"', '<html lang="ko"', 1) if page.file.src_uri.startswith("ko/") else output
 
 
 def _examples() -> str:
