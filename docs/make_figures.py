@@ -3,7 +3,7 @@
     python docs/make_figures.py [--out docs/images]
 
 The scenes of the lecture are those of `jaxopt-lec gallery`; beside them stands what a scene on a surface cannot show:
-batches, units and forgetting. The figures of benchmarks and examples are written by these.
+batches, units, forgetting, and what helps on the model's side. The figures of benchmarks and examples are written by these.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from jaxopt_lec.lab.figures import COLOURS, png, tidy
 from jaxopt_lec.lab.report import write_whole
 from jaxopt_lec.lab.surface_report import FIGURES as SCENES
 from jaxopt_lec.lab.surface_report import gallery_files
+from jaxopt_lec.lab.workloads import Classification, Remedies, load_workload
+from jaxopt_lec.lab.workloads.models import MLP
 
 
 def panels(number: int, title: str) -> tuple[Figure, list[Axes]]:
@@ -160,8 +162,59 @@ def adadelta_units() -> Figure:
     return figure
 
 
+def remedies() -> Figure:
+    """Draw gradients layer by layer, and the validation loss where labels are wrong, with remedies and without."""
+    data = load_workload("digits-mlp").data
+
+    def workload(depth: int, l2: float = 0.0, **chosen) -> Classification:
+        return Classification("digits", data, lambda rngs: MLP(64, [64] * depth, 10, Remedies(**chosen), rngs=rngs), l2)
+
+    def gradients(**chosen) -> list[jax.Array]:
+        deep = workload(10, **chosen)
+        params, state = deep.initialize(jax.random.key(0))
+        grads = jax.jit(jax.grad(lambda params: deep.loss(params, state, data.train, jax.random.key(1))[0]))(params)
+        return [jnp.linalg.norm(g) for g in jax.tree.leaves(grads) if g.ndim == 2]
+
+    images, labels = (array[:300] for array in data.train)
+    wrong = np.random.default_rng(0).random(300) < 0.2
+    few = images, np.where(wrong, (labels + 1) % 10, labels)
+
+    def validation_loss(**chosen) -> jax.Array:
+        trained, optimizer = workload(2, **chosen), jl.adam(1e-3)
+
+        def step(carry, key):
+            params, state, kept = carry
+            grads, state = jax.grad(lambda params: trained.loss(params, state, few, key), has_aux=True)(params)
+            updates, kept = optimizer.update(grads, kept, params)
+            params = optax.apply_updates(params, updates)
+            return (params, state, kept), trained.metric(params, state, data.validation)[0].mean()
+
+        params, state = trained.initialize(jax.random.key(0))
+        start = params, state, optimizer.init(params)
+        return jax.jit(lambda: jax.lax.scan(step, start, jax.random.split(jax.random.key(1), 1000)))()[1]
+
+    figure, (layers, curves) = panels(2, "What helps on the model's side: gradients that arrive, and less overfitting")
+    deep = {
+        "sigmoid": {"activation": "sigmoid"},
+        "sigmoid, batch normalisation": {"activation": "sigmoid", "batch_norm": True},
+        "ReLU": {},
+        "ReLU, N(0, 1) in place of Xavier": {"initializer": "normal"},
+    }
+    for (label, chosen), colour in zip(deep.items(), COLOURS, strict=False):
+        layers.semilogy(range(1, 12), gradients(**chosen), "o-", color=colour, markersize=3, label=label)
+    layers.set(title="eleven layers, before training", xlabel="layer", ylabel="norm of the gradient", ylim=(1e-8, 1e16))
+    layers.legend(frameon=False, fontsize=9, loc="upper right")
+    for (label, chosen), colour in zip(
+        {"neither": {}, "L2, λ = 0.01": {"l2": 0.01}, "dropout, p = 0.5": {"dropout": 0.5}}.items(), COLOURS, strict=False
+    ):
+        curves.plot(range(1, 1001), validation_loss(**chosen), color=colour, label=label)
+    curves.set(title="300 digits, a fifth mislabelled", xlabel="step", ylabel="validation loss", ylim=(0, 1.6))
+    curves.legend(frameon=False, fontsize=9, loc="upper center")
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
-    function.__name__: function for function in (micro_batches, mini_batches, rmsprop_forgets, adadelta_units)
+    function.__name__: function for function in (micro_batches, mini_batches, rmsprop_forgets, adadelta_units, remedies)
 }
 
 
