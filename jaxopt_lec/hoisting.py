@@ -38,22 +38,33 @@ class Hoisted:
 
         Where `several` arrays of one shape are to come, a GPU computes them in a few kernels, not in one for each.
         """
-        leaves = jax.tree.leaves(scalars)
+        given = jax.tree.leaves(scalars)
+        # By the arrays' types. None where the function closes over values of an outer trace, which only it can reach.
+        found: dict[Any, tuple[_Parts, list[jax.Array]] | None] = {}
         computed: dict[ClosedJaxpr, list[jax.Array]] = {}
 
-        def call(arrays: Any) -> Any:
+        def parts_for(arrays: Any, number: int) -> tuple[_Parts, list[jax.Array]] | None:
             traced = self._traceable.trace(scalars, arrays)
             program = traced.jaxpr
-            if len(program.jaxpr.invars) != len(leaves) + len(jax.tree.leaves(arrays)):
-                # The function closes over values of an outer trace, which only it can reach.
-                return self._function(scalars, arrays)
+            if len(program.jaxpr.invars) != len(given) + number:
+                return None
             if program not in self._parts:
-                self._parts[program] = _split(self._name, program, len(leaves), jax.tree.structure(traced.out_info))
+                self._parts[program] = _split(self._name, program, len(given), jax.tree.structure(traced.out_info))
             parts = self._parts[program]
             if program not in computed:
-                met = parts.on_scalars(*leaves)
+                met = parts.on_scalars(*given)
                 computed[program] = jaxopt_lec_in_one_array(*met) if several and met else met
-            return parts.out_tree.unflatten(parts.on_arrays(*computed[program], *jax.tree.leaves(arrays)))
+            return parts, computed[program]
+
+        def call(arrays: Any) -> Any:
+            leaves, treedef = jax.tree.flatten(arrays)
+            types = (treedef, *map(jax.typeof, leaves))
+            if types not in found:
+                found[types] = parts_for(arrays, len(leaves))
+            if (parts_and_scalars := found[types]) is None:
+                return self._function(scalars, arrays)
+            parts, met = parts_and_scalars
+            return parts.out_tree.unflatten(parts.on_arrays(*met, *leaves))
 
         return call
 

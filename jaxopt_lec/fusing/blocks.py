@@ -38,6 +38,8 @@ def _is_numbers(leaf: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 def _is_blockwise(leaf: tuple[int, ...], program: Program, operation: Operation) -> bool:
     """Whether the operation treats each block of a leaf alone."""
+    if operation.body is not None:
+        return all(_is_blockwise(leaf, operation.body.program, inner) for inner in operation.body.operations)
     if len(operation.outputs) != 1:
         return False
     shape = program.avals[operation.outputs[0]].shape
@@ -109,12 +111,15 @@ class Blocks(Part):
     def _step(self, position: jax.Array, scalars: Sequence[Any], numbers: Sequence[Any], scales: Sequence[Any]) -> Any:
         """Compute it for the blocks that are given."""
 
-        def on_blocks(operation: Operation, inputs: list[Any]) -> Any:
-            of_numbers = _is_numbers(self.leaf, self.program.avals[operation.outputs[0]].shape)
+        def on_blocks(program: Program, operation: Operation, inputs: list[Any]) -> Any:
+            if (body := operation.body) is not None:
+                return body.evaluate(inputs, functools.partial(on_blocks, body.program))
+            of_numbers = _is_numbers(self.leaf, program.avals[operation.outputs[0]].shape)
             return _on_blocks(operation, inputs, position, (position.shape[0], BLOCK if of_numbers else 1))
 
         known = dict(zip(self.operands, [*scalars, *numbers, *scales], strict=True))
-        results = self.program.evaluate(self.operations(), known, self.results(), on_blocks)
+        apply = functools.partial(on_blocks, self.program)
+        results = self.program.evaluate(self.operations(), known, self.results(), apply)
         return results[: len(self.numbers)], results[len(self.numbers) :]
 
 

@@ -9,12 +9,15 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+import jax
 from jax.extend.core import ClosedJaxpr, Literal
 
 __all__ = ["POSITIONS", "Operand", "Operation", "Program", "Region", "regions"]
 
 # A number of a value, or a constant in the place of one.
 Operand: TypeAlias = "int | Literal"
+IsElementwise: TypeAlias = Callable[["Program", "Operation"], bool]
+Apply: TypeAlias = Callable[["Operation", list[Any]], Any]
 
 # Operations that only wrap others: what they hold stands in their place.
 WRAPPERS = {
@@ -39,12 +42,17 @@ def _name(dtype: Any) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation:
-    """One operation of a program, between numbered values."""
+    """One operation of a program, between numbered values.
+
+    Attributes:
+        body: of a call that is one leaf's element-wise region, what is called.
+    """
 
     primitive: Any
     parameters: dict[str, Any]
     inputs: tuple[Operand, ...]
     outputs: tuple[int, ...]
+    body: "Body | None" = None
 
     @property
     def name(self) -> str:
@@ -61,14 +69,21 @@ def _is_hashable(x: Any) -> bool:
 
 
 def _bind(operation: Operation, inputs: list[Any]) -> Any:
+    if operation.body is not None:
+        return operation.body.call(*inputs)
     return operation.primitive.bind(*inputs, **operation.parameters)
 
 
 class Program:
-    """A traced function, flat: its values are numbered, the inputs first, then the constants."""
+    """A traced function, flat: its values are numbered, the inputs first, then the constants.
 
-    def __init__(self, traced: ClosedJaxpr) -> None:
-        """Flatten the function."""
+    Only calls that are a leaf's element-wise region all through stay calls: a thousand leaves call the same equation.
+    """
+
+    def __init__(self, traced: ClosedJaxpr, is_elementwise: IsElementwise | None = None) -> None:
+        """Flatten the function; without `is_elementwise` no call stays one."""
+        self._is_elementwise = is_elementwise
+        self._bodies: dict[ClosedJaxpr, Body | None] = {}
         self.avals: list[Any] = []
         self.dtypes: list[str] = []  # of the values, by name
         self.operations: list[Operation] = []
@@ -95,15 +110,38 @@ class Program:
                 inside = None
             if eqn.params.get("name") == IN_ONE_ARRAY:
                 results = inputs
+            elif body := self._body(eqn, inside):
+                results = list(self._add(eqn, [inputs[k] for k in body.places], body).outputs)
             elif inside is not None:
-                body, consts = (inside.jaxpr, inside.consts) if isinstance(inside, ClosedJaxpr) else (inside, [])
-                held = [self._new(v.aval) for v in body.constvars]
+                held_in, consts = (inside.jaxpr, inside.consts) if isinstance(inside, ClosedJaxpr) else (inside, [])
+                held = [self._new(v.aval) for v in held_in.constvars]
                 self.consts.update(zip(held, consts, strict=True))
-                results = self._flatten(body, dict(zip([*body.constvars, *body.invars], [*held, *inputs], strict=True)))
+                given = zip([*held_in.constvars, *held_in.invars], [*held, *inputs], strict=True)
+                results = self._flatten(held_in, dict(given))
             else:
                 results = self._operation(eqn, inputs)
             known.update(zip(eqn.outvars, results, strict=True))
         return [operand(v) for v in jaxpr.outvars]
+
+    def _body(self, eqn: Any, called: Any) -> "Body | None":
+        """Return what is called, if it is one leaf's element-wise region."""
+        is_call = eqn.primitive.name in ("jit", "pjit") and called is not None and not called.consts
+        if self._is_elementwise is None or not is_call or len({v.aval.shape for v in eqn.outvars}) != 1:
+            return None
+        if called not in self._bodies:
+            program = Program(called)
+            found = list(regions(program, range(len(program.outputs)), self._is_elementwise))
+            is_one = len(found) == 1 and len(found[0].results) == len(program.outputs)
+            alone = is_one and len(found[0].operations) == len(program.operations)
+            self._bodies[called] = Body(eqn.params["name"], program, found[0]) if alone else None
+        return self._bodies[called]
+
+    def _add(self, eqn: Any, inputs: list[Operand], body: "Body | None" = None) -> Operation:
+        results = tuple(self._new(v.aval) for v in eqn.outvars)
+        operation = Operation(eqn.primitive, eqn.params, tuple(inputs), results, body)
+        self.operations.append(operation)
+        self.made_by.update(dict.fromkeys(results, operation))
+        return operation
 
     def _operation(self, eqn: Any, inputs: list[Operand]) -> list[Operand]:
         of_scalars = not eqn.effects and not any(v.aval.shape for v in [*eqn.invars, *eqn.outvars])
@@ -115,13 +153,10 @@ class Program:
             of_scalars = _is_hashable(key)
             if of_scalars and key in self._scalars:
                 return self._scalars[key]
-        results = [self._new(v.aval) for v in eqn.outvars]
-        operation = Operation(eqn.primitive, eqn.params, tuple(inputs), tuple(results))
-        self.operations.append(operation)
-        self.made_by.update(dict.fromkeys(operation.outputs, operation))
+        results: list[Operand] = list(self._add(eqn, inputs).outputs)
         if of_scalars:
-            self._scalars[key] = list(results)
-        return list(results)
+            self._scalars[key] = results
+        return results
 
     def shape(self, v: Operand) -> tuple[int, ...]:
         """Return the shape of a value or a constant."""
@@ -143,7 +178,7 @@ class Program:
         operations: Iterable[Operation],
         known: dict[int, Any],
         values: Sequence[Operand],
-        apply: Callable[[Operation, list[Any]], Any] = _bind,
+        apply: Apply = _bind,
     ) -> list[Any]:
         """Apply the operations to what is known, and return the values."""
         known = known.copy()
@@ -176,13 +211,40 @@ class Region:
     replaced: dict[int, int]
 
 
-def regions(program: Program, candidates: Sequence[int], is_elementwise: Any) -> Iterator[Region]:
+class Body:
+    """What is called for a leaf: an element-wise region all through.
+
+    Attributes:
+        program: that the values below are numbered in.
+        operations, inputs, outputs: of the region.
+        places: of the inputs among what the call is given, which may be more.
+        call: computes it as a program of its own, traced once.
+    """
+
+    def __init__(self, name: str, program: Program, region: Region) -> None:
+        """Take the region; traces show it by name."""
+
+        def run(*inputs: Any) -> list[Any]:
+            return self.evaluate(inputs, _bind)
+
+        run.__name__ = name
+        self.program, self.operations, self.outputs = program, region.operations, program.outputs
+        self.inputs = [*region.scalars, *region.arrays]
+        self.places = [program.inputs.index(v) for v in self.inputs]
+        self.call = jax.jit(run)
+
+    def evaluate(self, inputs: Iterable[Any], apply: Apply) -> list[Any]:
+        """Apply the operations to the inputs."""
+        return self.program.evaluate(self.operations, dict(zip(self.inputs, inputs, strict=True)), self.outputs, apply)
+
+
+def regions(program: Program, candidates: Sequence[int], is_elementwise: IsElementwise) -> Iterator[Region]:
     """Find the element-wise regions that end in outputs of the program.
 
     Args:
         program: whose first inputs are what its outputs, at the same positions, replace.
         candidates: positions of outputs.
-        is_elementwise: `(program, operation) -> bool`.
+        is_elementwise: whether an operation treats each number of a leaf alone.
     """
     avals = program.avals
 
@@ -206,8 +268,9 @@ def regions(program: Program, candidates: Sequence[int], is_elementwise: Any) ->
             v = stack.pop()
             if v in members:
                 continue
-            members.add(v)
-            for x in program.made_by[v].inputs:
+            operation = program.made_by[v]
+            members.update(operation.outputs)
+            for x in (*operation.inputs, *operation.outputs):
                 if isinstance(x, int) and avals[x].shape:
                     leader[find(x)] = find(v)
                     if belongs(x):
@@ -222,15 +285,15 @@ def regions(program: Program, candidates: Sequence[int], is_elementwise: Any) ->
     for operation in program.operations:
         if operation.outputs and operation.outputs[0] in members:
             inside[find(operation.outputs[0])].append(operation)
+    given = dict(enumerate(program.inputs))
     for end, positions in ends.items():
         made = {v for operation in inside[end] for v in operation.outputs}
         read = dict.fromkeys(v for o in inside[end] for v in o.inputs if isinstance(v, int) and v not in made)
         arrays = tuple(v for v in read if avals[v].shape)
         replaced: dict[int, int] = {}
         for position in positions:
-            before = program.inputs[position]
-            same = avals[before].dtype == avals[program.outputs[position]].dtype  # type: ignore[index]
-            if before in arrays and same:
+            before = given.get(position)
+            if before in arrays and avals[before].dtype == avals[program.outputs[position]].dtype:  # type: ignore[index]
                 replaced[position] = arrays.index(before)
         if arrays:
             results: dict[int, int] = {position: program.outputs[position] for position in positions}  # type: ignore[misc]

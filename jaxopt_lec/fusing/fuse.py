@@ -5,6 +5,7 @@ is element-wise in it becomes one loop for all leaves, compiled by numba and cal
 and what is not stays with XLA. Nobody writes a kernel: the equation is the kernel.
 """
 
+import functools
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 
 import jax
 import optax
+from jax.interpreters.partial_eval import DynamicJaxprTracer
 
 from jaxopt_lec.fusing.blocks import blocks_of
 from jaxopt_lec.fusing.dataflow import Program, regions
@@ -70,7 +72,9 @@ class Fused:
         if not all(hasattr(x, "dtype") or isinstance(x, float) for x in jax.tree.leaves(extra)):
             # A function, such as the loss, is no argument of a program.
             fused, extra = Fused(_given(self._tx, extra)), {}
-        after = fused._run(params, state, grads, extra)
+        # In a program that is being traced there is no need of another one.
+        traced = any(isinstance(x, DynamicJaxprTracer) for x in jax.tree.leaves((params, state, grads)))
+        after = (fused._stepped if traced else fused._run)(params, state, grads, extra)
         if fused._left and not self._warned:
             self._warned = True
             warnings.warn(f"fuse: not element-wise, so that XLA computes whole arrays: {fused._left[0]}", stacklevel=2)
@@ -102,21 +106,20 @@ class _Plan:
 
     def __init__(self, step: Callable[..., Any], params: PyTree, state: PyTree, grads: PyTree, extra: PyTree) -> None:
         traced, after = jax.make_jaxpr(step, return_shape=True)(params, state, grads, extra)
-        program = self.program = Program(traced)
+        program = self.program = Program(traced, is_elementwise)
+        self.results = after  # as shapes and dtypes
         self.after: Any = jax.tree.structure(after)
-        self.names = [f"params/{name}" for name, _ in named_leaves(after[0])]
-        self.names += [f"state/{name}" for name, _ in named_leaves(after[1])]
         # The inputs begin with what the outputs replace, unless the state changes its structure; a step that prints or calls
         # back is left as it is.
         before: Any = jax.tree.structure((params, state))
-        positions = list(range(len(self.names))) if before == self.after and not traced.effects else []
+        positions = list(range(len(program.outputs))) if before == self.after and not traced.effects else []
         self.blocks = blocks_of(program, positions)
         in_blocks = {position for leaf in self.blocks for position in leaf.positions}
         alone = [position for position in positions if position not in in_blocks] if _has_numba() else []
         self.loops = grouped(program, regions(program, alone, is_elementwise))
         self.parts: list[Part] = [*self.loops, *self.blocks]
         covered = {position for part in self.parts for position in part.positions}
-        self.rest = [k for k in range(len(self.names)) if k not in covered]
+        self.rest = [k for k in range(len(program.outputs)) if k not in covered]
         given = {*program.inputs, *program.consts}
         self.read = [v for v in dict.fromkeys(v for part in self.parts for v in part.operands) if v not in given]
         wanted = [*self.read, *(program.outputs[k] for k in self.rest)]
@@ -132,14 +135,20 @@ class _Plan:
             results.update(zip(part.positions, part(known), strict=True))
         return self.after.unflatten([results[k] for k in range(len(results))])
 
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """What the results are called."""
+        trees = zip(("params", "state"), self.results, strict=True)
+        return [f"{what}/{name}" for what, tree in trees for name, _ in named_leaves(tree)]
+
     def left(self) -> list[str]:
         """Say what whole arrays XLA computes, before the loops or instead of them."""
         program = self.program
-        read_by = {
-            v: self.names[p] for loop in self.loops for leaf in loop.leaves for p in leaf.results for v in leaf.arrays
-        }
+        read_by = {v: p for loop in self.loops for leaf in loop.leaves for p in leaf.results for v in leaf.arrays}
         found = [
-            f"{program.made_by[v].name}, read for {read_by[v]}" for v in self.read if program.avals[v].shape and v in read_by
+            f"{program.made_by[v].name}, read for {self.names[read_by[v]]}"
+            for v in self.read
+            if program.avals[v].shape and v in read_by
         ]
         for k in self.rest:
             v = program.outputs[k]

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxopt_lec.fusing.dataflow import Operation, Program, Region
 from jaxopt_lec.fusing.primitive import Part
-from jaxopt_lec.fusing.source import HELD, source_of
+from jaxopt_lec.fusing.source import HELD, likeness, source_of
 
 __all__ = ["Loop", "grouped"]
 
@@ -96,9 +96,13 @@ class Loop(Part):
 
 def grouped(program: Program, found: Iterable[Region]) -> list[Loop]:
     """Return the loops for the regions, in few calls."""
+    sources: dict[Any, str] = {}
     alike: dict[Any, list[Region]] = {}
     for region in found:
-        alike.setdefault((source_of(program, region), region.scalars), []).append(region)
+        like = likeness(program, region)
+        if like not in sources:
+            sources[like] = source_of(program, region)
+        alike.setdefault((sources[like], region.scalars), []).append(region)
     return [
         Loop(program, source, leaves[k : k + MOST_LEAVES])
         for (source, _), leaves in alike.items()

@@ -1,13 +1,15 @@
 """An element-wise region as the source of a loop over one leaf, for numba to compile."""
 
-from typing import Any
+import itertools
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend.core import Literal
 
 from jaxopt_lec.fusing.dataflow import Operand, Operation, Program, Region
 
-__all__ = ["is_elementwise", "source_of"]
+__all__ = ["is_elementwise", "likeness", "source_of"]
 
 # How numbers of a dtype are held in memory: bfloat16 is the upper 16 bits of float32, and computed as that.
 HELD = {
@@ -116,6 +118,8 @@ def _expression(operation: Operation, dtypes: list[str], result: str) -> str | N
 
 def is_elementwise(program: Program, operation: Operation) -> bool:
     """Whether each number of the result depends on the numbers at its place, and on scalars; and the loop can compute it."""
+    if operation.body is not None:
+        return True
     if len(operation.outputs) != 1:
         return False
     (output,) = operation.outputs
@@ -128,6 +132,46 @@ def is_elementwise(program: Program, operation: Operation) -> bool:
             return False
     dtypes, result = [_dtype(program, v) for v in operation.inputs], _dtype(program, output)
     return {*dtypes, result} <= set(HELD) and _expression(operation, dtypes, result) is not None
+
+
+class _Line(NamedTuple):
+    """One operation in a loop: the name that its result gets, and what its operands are called."""
+
+    name: str
+    program: Program
+    operation: Operation
+    operands: list[str]
+
+
+def _lines(program: Program, operations: Iterable[Operation], names: dict[int, str], new: Iterator[int]) -> Iterator[_Line]:
+    """Name the operations' results; what is called stands in the place of the call."""
+
+    for operation in operations:
+        operands = [_called(program, v, names) for v in operation.inputs]
+        if (body := operation.body) is not None:
+            inside = dict(zip(body.inputs, operands, strict=True))
+            yield from _lines(body.program, body.operations, inside, new)
+            names.update(zip(operation.outputs, (_called(body.program, v, inside) for v in body.outputs), strict=True))
+        else:
+            names[operation.outputs[0]] = f"v{next(new)}"
+            yield _Line(names[operation.outputs[0]], program, operation, operands)
+
+
+def likeness(program: Program, region: Region) -> Hashable:
+    """Return what decides over a region's source: far sooner found than the source."""
+    names = {v: str(k) for k, v in enumerate([*region.scalars, *region.arrays])}
+    does: list[Hashable] = [len(region.scalars), *(program.dtypes[v] for v in names)]
+    for operation in region.operations:
+        what: Hashable = operation.body
+        if operation.body is None:
+            dtypes = [_dtype(program, v) for v in operation.inputs]
+            what = (operation.name, _expression(operation, dtypes, program.dtypes[operation.outputs[0]]))
+        inputs = (_called(program, v, names) for v in operation.inputs)
+        does.append((what, *inputs, program.dtypes[operation.outputs[0]]))
+        for v in operation.outputs:
+            names[v] = str(len(names))
+    does += [(names[v], region.replaced.get(position)) for position, v in region.results.items()]
+    return tuple(does)
 
 
 def source_of(program: Program, region: Region) -> str:
@@ -151,30 +195,24 @@ def source_of(program: Program, region: Region) -> str:
             targets[position] = f"a{outputs}"
             lines.append(_array(targets[position], scalars + outputs, HELD[_dtype(program, v)]))
             outputs += 1
+    inner = list(_lines(program, region.operations, names, itertools.count()))
     # A division by a scalar is a product with its reciprocal: to one rounding the same, and several times as fast.
     reciprocals: dict[str, str] = {}
-    for operation in region.operations:
-        dtype = _dtype(program, operation.outputs[0])
-        if operation.name == "div" and dtype in ("float32", "float64") and not _aval(program, operation.inputs[1]).shape:
-            divisor = operation.inputs[1]
-            named = _literal(divisor, dtype) if isinstance(divisor, Literal) else names[divisor]
-            if named not in reciprocals:
-                reciprocals[named] = f"r{len(reciprocals)}"
-                lines.append(f"    {reciprocals[named]} = {_number(1, dtype)} / {named}")
+    for line in inner:
+        dtype = _dtype(line.program, line.operation.outputs[0])
+        of_scalar = line.operation.name == "div" and not _aval(line.program, line.operation.inputs[1]).shape
+        if of_scalar and dtype in ("float32", "float64") and line.operands[1] not in reciprocals:
+            reciprocals[line.operands[1]] = f"r{len(reciprocals)}"
+            lines.append(f"    {reciprocals[line.operands[1]]} = {_number(1, dtype)} / {line.operands[1]}")
     lines.append("    for i in range(np.uint64(first), np.uint64(last)):")
     lines += [f"        x{k} = {_read(_dtype(program, v), f'a{k}[i]')}" for k, v in enumerate(region.arrays)]
-    for number, operation in enumerate(region.operations):
-        (output,) = operation.outputs
-        dtypes, result = [_dtype(program, v) for v in operation.inputs], _dtype(program, output)
-        operands = [
-            _literal(v, d) if isinstance(v, Literal) else names[v] for v, d in zip(operation.inputs, dtypes, strict=True)
-        ]
+    for name, within, operation, operands in inner:
+        dtypes, result = [_dtype(within, v) for v in operation.inputs], _dtype(within, operation.outputs[0])
         expression = _expression(operation, dtypes, result)
         assert expression is not None
         if operation.name == "div" and operands[1] in reciprocals:
             expression, operands[1] = "{0} * {1}", reciprocals[operands[1]]
-        names[output] = f"v{number}"
-        lines.append(f"        v{number} = {_rounded(result, expression.format(*operands, one=_number(1, result)))}")
+        lines.append(f"        {name} = {_rounded(result, expression.format(*operands, one=_number(1, result)))}")
     for position, v in region.results.items():
         written = f"bfloat16_of({names[v]})" if _dtype(program, v) == "bfloat16" else names[v]
         lines.append(f"        {targets[position]}[i] = {written}")
@@ -196,6 +234,10 @@ def _rounded(dtype: str, expression: str) -> str:
     if dtype == "bfloat16":
         return _read(dtype, f"bfloat16_of(np.float32({expression}))")
     return expression if dtype == "bool" else f"np.{dtype}({expression})"
+
+
+def _called(program: Program, v: Operand, names: dict[int, str]) -> str:
+    return _literal(v, _dtype(program, v)) if isinstance(v, Literal) else names[v]
 
 
 def _literal(literal: Any, dtype: str) -> str:
