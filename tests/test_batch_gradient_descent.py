@@ -33,6 +33,12 @@ def test_equals_the_gradient_of_the_whole(ends, micro_batch_size):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), value_and_grad(params, chunks(*ends)), whole)
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_micro_batch_size_may_be_an_integer_of_numpy():
+    value, _ = jl.full_batch_value_and_grad(loss, np.int64(8))(PARAMS, chunks())
+    np.testing.assert_allclose(value, jl.full_batch_value_and_grad(loss, 8)(PARAMS, chunks())[0])
+
+
 def test_batch_gradient_descent_decreases_at_every_step():
     value_and_grad = jl.full_batch_value_and_grad(loss, 16)
     tx, params = jl.sgd(0.2), jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), PARAMS)
@@ -72,7 +78,9 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"leading axes of a chunk must agree, got lengths \[3, 4\]"):
         value_and_grad(PARAMS, [{"x": X[:3], "y": Y[:4]}])
     with pytest.raises(ValueError, match="a chunk is a tree of arrays with a leading axis of examples, got "):
-        value_and_grad(PARAMS, np.ones(3))
+        value_and_grad(PARAMS, [np.ones(())])
+    with pytest.raises(TypeError, match=r"chunks are to be iterated over, got one array: give \[array\]"):
+        value_and_grad(PARAMS, X)
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(jnp.bfloat16, 1.0), (jnp.float16, 100.0)])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from optax import microbatching
 
@@ -29,14 +30,16 @@ def full_batch_value_and_grad(
     compilation for each length that occurs.
 
     Raises:
+        TypeError: an array instead of the chunks.
         ValueError: `micro_batch_size` below 1; no examples; leading axes of a chunk that differ.
 
     Micro-batches are `optax.microbatching.microbatch`.
     """
-    if not isinstance(micro_batch_size, int) or micro_batch_size < 1:
+    if not isinstance(micro_batch_size, int | np.integer) or micro_batch_size < 1:
         raise ValueError(
             f"full_batch_value_and_grad: micro_batch_size must be a whole number from 1, got {micro_batch_size}"
         )
+    micro_batch_size = int(micro_batch_size)
 
     @jax.jit
     def sum_over_chunk(params: Any, chunk: Any) -> tuple[jax.Array, Any]:
@@ -62,6 +65,8 @@ def full_batch_value_and_grad(
         return sums[0] if len(sums) == 1 else optax.tree.add(*sums)
 
     def value_and_grad(params: Any, chunks: Iterable[Any]) -> tuple[jax.Array, Any]:
+        if hasattr(chunks, "shape"):
+            raise TypeError("full_batch_value_and_grad: chunks are to be iterated over, got one array: give [array]")
         total, examples = None, 0
         for chunk in chunks:
             size = _examples(chunk)
@@ -72,7 +77,8 @@ def full_batch_value_and_grad(
         if total is None:
             raise ValueError("full_batch_value_and_grad: the chunks hold no examples; was a generator used up?")
         value, grad = optax.tree.scale(1 / examples, total)
-        return value, optax.tree.cast_like(grad, params)
+        as_jax_has_them = jax.eval_shape(lambda params: params, params)  # float64 of NumPy may be float32
+        return value, optax.tree.cast_like(grad, as_jax_has_them)
 
     return value_and_grad
 
