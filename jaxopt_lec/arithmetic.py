@@ -36,13 +36,16 @@ def _sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
 
 @jax.custom_jvp
 def one_minus_power(b: Array, t: Array) -> Array:
-    """Return 1 − bᵗ without cancellation: in float32 `1 - b**t` is about 1e-5 wrong for b = 0.999 and small t."""
+    """Return 1 − bᵗ without cancellation: in float32 `1 - b**t` is about 1e-5 wrong for b = 0.999 and small t.
+
+    Differentiable in b; t, the number of the step, is held constant.
+    """
     return -jnp.expm1(t * jnp.log1p(b - 1))
 
 
 @one_minus_power.defjvp
 def _one_minus_power_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    # Written out because the derivative of log at b = 0 is infinite and that of 1 − bᵗ is not; t is never differentiated.
+    # Written out because the derivative of log at b = 0 is infinite and that of 1 − bᵗ is not.
     b, t = primals
     return one_minus_power(b, t), -t * jnp.power(b, t - 1) * tangents[0]
 

@@ -17,13 +17,13 @@ from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import keystr, tree_flatten_with_path
+from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 
 from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
 
-__all__ = ["EquationState", "LeafCounts", "chain", "count_by_leaf", "equation", "tree_equation"]
+__all__ = ["EquationState", "LeafCounts", "chain", "count_by_leaf", "equation", "masked", "tree_equation"]
 
 PyTree: TypeAlias = Any
 P = ParamSpec("P")
@@ -36,7 +36,8 @@ TreeEquation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, Any, P], tupl
 # What one call of `update` does: (g, slots, p, t, hyper, extra) -> (direction, slots), all whole trees.
 Apply: TypeAlias = Callable[..., tuple[PyTree, dict[str, PyTree]]]
 
-_SWAPPED = "an optimizer state came first; the order is update(updates, state, params)"
+_ORDER = "the order is update(updates, state, params)"
+_SWAPPED = f"an optimizer state came first; {_ORDER}"
 # Up to here a GPU spends a good part of a leaf's step on the launch; above it a kernel of many leaves, with its many
 # registers, may be no faster.
 _LAUNCH_BOUND = 2**20
@@ -144,6 +145,28 @@ def chain(name: str, *atoms: optax.GradientTransformation) -> optax.GradientTran
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
+def masked(name: str, tx: optax.GradientTransformation, mask: Any) -> optax.GradientTransformation:
+    """Return `optax.masked(tx, mask)`, or `tx` where `mask` is `None`.
+
+    Raises:
+        TypeError: the mask, or what it returns if it is a function, is not of bools, such as the name of a parameter.
+    """
+
+    def of_bools(tree: PyTree) -> PyTree:
+        for path, x in tree_flatten_with_path(tree)[0]:
+            if not isinstance(x, bool) and getattr(x, "dtype", None) != jnp.dtype("bool"):
+                raise TypeError(
+                    f"{name}: mask must be a tree of bools like the parameters, or a function from them to one; at "
+                    f"{_path(path)} it has {x!r}"
+                )
+        return tree
+
+    if mask is None:
+        return tx
+    is_function = jax.tree_util.all_leaves([mask]) and callable(mask)
+    return optax.masked(tx, (lambda params: of_bools(mask(params))) if is_function else of_bools(mask))
+
+
 def count_by_leaf(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Give each leaf a step number of its own, that of its gradients: one that is `None` is no step for its leaf.
 
@@ -155,7 +178,7 @@ def count_by_leaf(tx: optax.GradientTransformation) -> optax.GradientTransformat
 
     Returns:
         The transformation, whose `init` counts by leaves, and whose `update`, given `params`, returns zeros for `None`, so
-        that `optax.apply_updates` takes them. Errors: TypeError from the update of a `tree_equation`.
+        that `optax.apply_updates` takes them. Errors: TypeError from the update of a `tree_equation` with slots.
     """
     tx = optax.with_extra_args_support(tx)
 
@@ -186,6 +209,9 @@ def _factory(
     engine: Callable[[Signature, Callable[..., Any]], Apply],
 ) -> Factory[P]:
     name = signature.name
+    for slot, born in initialisers.items():
+        if not callable(born):
+            raise TypeError(f"{name}: slot {slot!r} needs an initialiser, a function (p, hyper) -> array, got {born!r}")
 
     # Numeric hyperparameters are data, so all transformations of one equation share what was traced. Typed: 1 is not True.
     @functools.lru_cache(maxsize=None, typed=True)
@@ -204,10 +230,17 @@ def _factory(
             _check_params(name, params)
             count = jnp.zeros((), jnp.int32)
             hyper = signature.values(numeric, count)
-            new = {
-                slot: jax.tree.map(lambda p, born=born: born(_array(p), hyper), params)
-                for slot, born in initialisers.items()
-            }
+
+            def newborn(slot: str, path: Any, p: Any) -> jax.Array:
+                try:
+                    x = initialisers[slot](_array(p), hyper)
+                    if not hasattr(x, "dtype"):
+                        raise TypeError(f"the initialiser returned {x!r}, not an array")
+                except Exception as error:
+                    _raise_located(error, f"{name}: slot {slot!r} at {_path(path)}")
+                return x
+
+            new = {slot: tree_map_with_path(functools.partial(newborn, slot), params) for slot in initialisers}
             return EquationState(count, hyper, new)
 
         def update(
@@ -273,11 +306,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             **{key: x.astype(real) for key, x in hyper.items()},
             **extra,
         )
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-            raise TypeError("the equation must return (direction, {slot: array, ...})")
-        direction, new = result
-        if set(new) != set(slots):
-            raise ValueError(f"the equation returned the slots {sorted(new)}, declared are {sorted(slots)}")
+        direction, new = _direction_and_slots(result, slots)
         return (
             _fitted("the direction", direction, g),
             {slot: _fitted(f"slot {slot!r}", new[slot], x) for slot, x in slots.items()},
@@ -342,7 +371,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
         value_fn = extra["value_fn"]
         if not callable(value_fn):
             raise TypeError(f"{name}: value_fn must be a function of the parameters, got {value_fn!r}")
-        _, gs, ps, olds = _leaves(name, updates, params, slots)
+        treedef, gs, ps, olds = _leaves(name, updates, params, slots)
         for i, (g, p) in enumerate(zip(gs, ps, strict=True)):
             try:
                 if isinstance(g, optax.MaskedNode) or (g is None and p is not None):
@@ -356,17 +385,41 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
             return updates, slots
         real = real_dtype(compute_dtype(*(_array(x).dtype for x in jax.tree.leaves((updates, params)))))
         widen = functools.partial(jax.tree.map, lambda x: _widened(_array(x), real))
-        directions, new = function(
+        loss = functools.partial(value_fn, **accepted_by(value_fn, extra))
+
+        def scalar_loss(p: PyTree) -> Any:
+            value = loss(p)
+            shape = jax.tree.map(jnp.shape, value)
+            if shape != ():
+                raise ValueError(f"{name}: value_fn must return a scalar, got shape {shape}")
+            return value
+
+        def fitted(what: str, tree: PyTree, likes: list[Any]) -> PyTree:
+            xs = _flatten_up_to(name, treedef, updates, tree, what)
+            for i, (x, like) in enumerate(zip(xs, likes, strict=True)):
+                try:
+                    xs[i] = like if _is_hole(like) else _fitted(what, x, _array(like))
+                except Exception as error:
+                    _raise_located(error, f"{name}: at {_path_of(i, updates)}")
+            return treedef.unflatten(xs)
+
+        result = function(
             widen(updates),
             SimpleNamespace(**widen(slots)),
             widen(params),
             count.astype(real),
-            functools.partial(value_fn, **accepted_by(value_fn, extra)),
+            scalar_loss,
             **{key: x.astype(real) for key, x in hyper.items()},
             **{key: extra[key] for key in signature.extra if key != "value_fn"},
         )
-        fit = functools.partial(jax.tree.map, lambda x, like: x.astype(_array(like).dtype))
-        return fit(directions, updates), fit(new, slots)
+        try:
+            directions, new = _direction_and_slots(result, slots)
+        except (TypeError, ValueError) as error:
+            _raise_located(error, name)
+        return (
+            fitted("the direction", directions, gs),
+            {slot: fitted(f"the new slot {slot!r}", new[slot], old) for slot, old in olds.items()},
+        )
 
     return apply
 
@@ -397,13 +450,22 @@ def _widened(x: jax.Array, real: jnp.dtype) -> jax.Array:
     return x.astype(compute_dtype(x.dtype, real))
 
 
+def _direction_and_slots(result: Any, slots: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return what an equation returned, or say how it is not what it should be."""
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+        raise TypeError("the equation must return (direction, {slot: array, ...})")
+    if set(result[1]) != set(slots):
+        raise ValueError(f"the equation returned the slots {sorted(result[1])}, declared are {sorted(slots)}")
+    return result
+
+
 def _fitted(what: str, x: Any, like: jax.Array) -> jax.Array:
     x = jnp.asarray(x)
     if x.shape != like.shape:
         raise ValueError(f"{what} came out with shape {x.shape}, expected {like.shape}")
     if jnp.iscomplexobj(x) and not jnp.iscomplexobj(like):
         raise TypeError(f"{what} came out complex, expected {like.dtype}")
-    return x.astype(like.dtype)
+    return x.astype(jax.dtypes.canonicalize_dtype(like.dtype))
 
 
 def _array(x: Any) -> Any:

@@ -23,6 +23,11 @@ class Range:
     high: float
     closed: Literal["low", "both", "neither"] = "low"
 
+    def __post_init__(self) -> None:
+        """Refuse what `closed` cannot say."""
+        if self.closed not in ("low", "both", "neither"):
+            raise ValueError(f"Range: closed must be 'low', 'both' or 'neither', got {self.closed!r}")
+
     def __contains__(self, value: float) -> bool:
         """Whether `value` lies in the interval."""
         above = value > self.low if self.closed == "neither" else value >= self.low
@@ -107,7 +112,12 @@ class Signature:
         static = {name: given.get(name, default) for name, default in self.static.items()}
         for name, value in numeric.items():
             # A schedule is asked for its first value, so that a wrong one is refused before the first step.
-            self._check_number(name, _value_at(value, jnp.zeros((), jnp.int32)))
+            try:
+                first = _value_at(value, jnp.zeros((), jnp.int32))
+            except Exception as error:
+                error.add_note(f"{self.name}: {name} was called as a schedule, with the number of steps done")
+                raise
+            self._check_number(name, first)
         for name, value in static.items():
             self._check_static(name, value)
         return numeric, static
@@ -141,6 +151,12 @@ class Signature:
         default = self.static[name]
         if default is not None and type(value) is not type(default):
             raise TypeError(f"{self.name}: {name} must be of type {type(default).__name__}, got {value!r}")
+        try:
+            hash(value)
+        except TypeError as error:
+            raise TypeError(
+                f"{self.name}: {name} has no float as default, so it is static and must be hashable, got {value!r}"
+            ) from error
 
 
 def _value_at(value: Any, count: jax.Array) -> Any:

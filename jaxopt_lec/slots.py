@@ -16,8 +16,8 @@ Initialiser: TypeAlias = Callable[[jax.Array, Mapping[str, jax.Array]], jax.Arra
 
 
 def compute_dtype(*dtypes: jnp.dtype) -> jnp.dtype:
-    """Return the dtype that arrays of `dtypes` are computed in: float32 at least, float64 and complex kept."""
-    wide = any(jnp.finfo(dtype).bits == 64 for dtype in dtypes)
+    """Return the dtype that arrays of `dtypes` are computed in: float32 at least, float64 (if enabled) and complex kept."""
+    wide = any(jnp.finfo(jax.dtypes.canonicalize_dtype(dtype)).bits == 64 for dtype in dtypes)
     if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes):
         return jnp.dtype(jnp.complex128 if wide else jnp.complex64)
     return jnp.dtype(jnp.float64 if wide else jnp.float32)

@@ -31,6 +31,11 @@ def scale_by_everything(g, s, p, t, *, b: jl.Decay = 0.9, power: int = 1, sign: 
     return weight * (jnp.sign(m) if sign else m**power), {"m": m}
 
 
+@jl.equation()
+def scale_by_chosen(g, s, p, t, *, which=None):
+    return g, {}
+
+
 # --- hyperparameters and extra arguments
 
 
@@ -109,6 +114,7 @@ def test_extra_argument_that_is_a_function_is_refused():
         (lambda: jl.nadam(0.1, momentum_decay=-1.0), ValueError, "scale_by_nadam: momentum_decay must lie in [0, inf]"),
         (lambda: jl.newton(damping=-1.0), ValueError, "scale_by_newton: damping must lie in [0, inf)"),
         (lambda: jl.newton_cg(max_iterations=0), ValueError, "newton_cg: max_iterations must be at least 1"),
+        (lambda: jl.newton_cg(max_iterations="9"), TypeError, "scale_by_newton_cg: max_iterations must be of type int, got"),
         (lambda: jl.sgd(lambda count: -0.1 * (count + 1)), ValueError, "learning_rate must lie in [0, inf)"),
         (lambda: jl.sgd(jnp.ones(3)), ValueError, "must be a scalar, got shape (3,); for many values use jax.vmap"),
         (lambda: jl.sgd("0.1"), TypeError, "learning_rate must be a number, a scalar array or a schedule, got '0.1'"),
@@ -119,10 +125,35 @@ def test_extra_argument_that_is_a_function_is_refused():
         (lambda: jl.scale_by_adam(0.9), TypeError, "scale_by_adam takes its hyperparameters by keyword only"),
         (lambda: jl.scale_by_adam(bias_correction=1), TypeError, "bias_correction must be of type bool, got 1"),
         (lambda: scale_by_everything(power=2.5), TypeError, "power must be of type int, got 2.5"),
+        (
+            lambda: scale_by_chosen(which=[1]),
+            TypeError,
+            "scale_by_chosen: which has no float as default, so it is static and",
+        ),
+        (lambda: jl.Range(0, 1, closed="high"), ValueError, "closed must be 'low', 'both' or 'neither', got 'high'"),
+        (lambda: jl.adamw(0.1, mask="bias"), TypeError, "adamw: mask must be a tree of bools like the parameters, or a"),
+        (lambda: jl.lamb(0.1, mask={"w": 1.0}), TypeError, "lamb: mask must be a tree of bools like the parameters"),
+        (lambda: jl.lion(0.1, mask=lambda p: p).init(PARAMS), TypeError, "lion: mask must be a tree of bools like the"),
     ],
 )
 def test_wrong_hyperparameters_are_refused_at_construction(call, kind, message):
     refused(kind, message, call)
+
+
+def test_a_schedule_that_fails_is_named():
+    with pytest.raises(TypeError) as caught:
+        jl.adam(lambda: 0.1)
+    assert caught.value.__notes__ == [
+        "scale_by_learning_rate: learning_rate was called as a schedule, with the number of steps done"
+    ]
+
+
+@pytest.mark.parametrize("mask", [{"w": True, "b": np.False_}, lambda p: {name: name == "w" for name in p}])
+def test_a_mask_says_where_to_decay(mask):
+    tx, params = jl.adamw(1.0, weight_decay=0.1, mask=mask), {"w": jnp.ones(2), "b": jnp.ones(2)}
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["w"], -0.1, rtol=1e-6)
+    np.testing.assert_array_equal(updates["b"], 0)
 
 
 def test_values_known_only_at_run_time_are_not_checked():
@@ -411,6 +442,49 @@ def test_errors_of_other_kinds_keep_their_kind_and_say_where():
     assert "scale_by_typo: at 'dense/bias'" in caught.value.__notes__
 
 
+@pytest.mark.parametrize(
+    ("result", "kind", "message"),
+    [
+        (lambda g, s: g, TypeError, "walk: the equation must return (direction, {slot: array, ...})"),
+        (lambda g, s: (g, {}), ValueError, "walk: the equation returned the slots [], declared are ['m']"),
+        (lambda g, s: (3.0, {"m": s.m}), ValueError, "walk: updates and the direction are different trees"),
+        (lambda g, s: (g, {"m": None}), ValueError, "walk: updates and the new slot 'm' are different trees"),
+        (
+            lambda g, s: (jax.tree.map(jnp.sum, g), {"m": s.m}),
+            ValueError,
+            "walk: at 'dense/bias': the direction came out with shape (), expected (2,)",
+        ),
+        (
+            lambda g, s: (g, {"m": jax.tree.map(lambda m: 1j * m, s.m)}),
+            TypeError,
+            "walk: at 'dense/bias': the new slot 'm' came out complex, expected float32",
+        ),
+    ],
+)
+def test_a_wrong_result_of_a_tree_equation_is_refused(result, kind, message):
+    @jl.tree_equation(m=slots.zeros)
+    def walk(g, s, p, t, f):
+        return result(g, s)
+
+    refused(kind, message, walk().update, GRADIENTS, walk().init(PARAMS), PARAMS, value_fn=lambda p: 0.0)
+
+
+def test_what_is_no_initialiser_is_refused():
+    def scale_by_average(g, s, p, t):
+        return g, {"m": s.m}
+
+    refused(TypeError, "scale_by_average: slot 'm' needs an initialiser", jl.equation(m=0.0), scale_by_average)
+    refused(
+        TypeError, "scale_by_average: slot 'm' at 'dense/bias': ", jl.equation(m=jnp.zeros)(scale_by_average)().init, PARAMS
+    )
+    nothing = jl.equation(m=lambda p, hyper: None)(scale_by_average)()
+    refused(TypeError, "slot 'm' at 'dense/bias': the initialiser returned None, not an array", nothing.init, PARAMS)
+    unknown = jl.equation(m=slots.full_real("scale"))(scale_by_average)()
+    with pytest.raises(KeyError) as caught:
+        unknown.init(PARAMS)
+    assert caught.value.__notes__ == ["scale_by_average: slot 'm' at 'dense/bias'"]
+
+
 def test_an_equation_without_slots_in_its_result_is_refused():
     @jl.equation()
     def scale_by_nothing(g, s, p, t):
@@ -418,6 +492,15 @@ def test_an_equation_without_slots_in_its_result_is_refused():
 
     tx = scale_by_nothing()
     refused(TypeError, "the equation must return (direction, {slot: array, ...})", tx.update, PARAMS, tx.init(PARAMS))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("make", [jl.adam, jl.asgd, jl.nesterov_exact], ids=lambda make: make.__name__)
+def test_float64_of_numpy_is_taken_as_jax_takes_it(make):
+    params, tx = {"w": np.ones(3)}, make(0.1)
+    updates, state = tx.update(params, tx.init(params), params, value_fn=lambda p: p["w"].sum())
+    assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
+    assert not any(x.dtype == "float64" for x in jax.tree.leaves(state))
 
 
 def test_python_numbers_and_abstract_arrays_are_parameters_too():

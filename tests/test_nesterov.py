@@ -83,6 +83,16 @@ def test_recovery_from_another_state_is_refused():
     for tx in (jl.sgd(0.1), jl.momentum(0.1)):
         with pytest.raises(KeyError, match="holds 0 states of scale_by_nesterov"):
             jl.nesterov_parameters({"w": jnp.ones(2)}, tx.init({"w": jnp.ones(2)}))
+    with pytest.raises(ValueError, match="the state is one of other parameters: their shapes differ"):
+        jl.nesterov_parameters({"w": jnp.ones((2, 1))}, jl.nesterov(0.1).init({"w": jnp.ones(2)}))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("x", [2.0, np.array(2.0)], ids=["python", "numpy"])
+def test_recovery_of_numbers_that_are_not_of_jax(x):
+    tx, params = jl.nesterov(0.1), {"x": x}
+    _, state = tx.update({"x": 1.0}, tx.init(params), params)
+    np.testing.assert_allclose(jl.nesterov_parameters(params, state)["x"], 2.0 + 0.9 * 0.1)
 
 
 def test_recovery_where_parameters_have_the_names_of_slots():

@@ -165,6 +165,12 @@ def test_newton_cg_at_any_scale_of_the_gradient(size):
         ({"w": None}, bool, "at 'w': the gradient is None; the loss function needs every parameter"),
         ({"w": optax.MaskedNode()}, bool, "at 'w': the gradient is masked; the loss function needs every parameter"),
         ({"w": jnp.ones(3)}, 3.0, "value_fn must be a function of the parameters, got 3.0"),
+        ({"w": jnp.ones(3)}, lambda params: params["w"], r"value_fn must return a scalar, got shape \(3,\)"),
+        (
+            {"w": jnp.ones(3)},
+            lambda params: (params["w"].sum(), 0.0),
+            r"value_fn must return a scalar, got shape \(\(\), \(\)\)",
+        ),
     ],
 )
 def test_bad_input_is_named(method, gradient, value_fn, message):

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from jaxopt_lec.equation import chain, equation
+from jaxopt_lec.equation import chain, equation, masked
 from jaxopt_lec.hyperparameters import NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.adam import scale_by_adam
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
@@ -64,10 +64,9 @@ def adamw(
 
     Reference: I. Loshchilov and F. Hutter, Decoupled weight decay regularization, ICLR 2019.
     """
-    decay = add_decayed_weights(weight_decay=weight_decay)
     return chain(
         "adamw",
         scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root),
-        decay if mask is None else optax.masked(decay, mask),
+        masked("adamw", add_decayed_weights(weight_decay=weight_decay), mask),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lec.arithmetic import abs2, sqrt
-from jaxopt_lec.equation import chain, equation
+from jaxopt_lec.equation import chain, equation, masked
 from jaxopt_lec.hyperparameters import ScalarOrSchedule
 from jaxopt_lec.optimizers.adam import scale_by_adam
 from jaxopt_lec.optimizers.adamw import add_decayed_weights
@@ -48,11 +48,10 @@ def lamb(
 
     Reference: Y. You et al., Large batch optimization for deep learning: training BERT in 76 minutes, ICLR 2020.
     """
-    decay = add_decayed_weights(weight_decay=weight_decay)
     return chain(
         "lamb",
         scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root),
-        decay if mask is None else optax.masked(decay, mask),
+        masked("lamb", add_decayed_weights(weight_decay=weight_decay), mask),
         scale_by_trust_ratio(),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

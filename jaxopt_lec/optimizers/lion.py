@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lec.arithmetic import ema
-from jaxopt_lec.equation import chain, equation
+from jaxopt_lec.equation import chain, equation, masked
 from jaxopt_lec.hyperparameters import Decay, ScalarOrSchedule
 from jaxopt_lec.optimizers.adamw import add_decayed_weights
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
@@ -48,10 +48,9 @@ def lion(
 
     Reference: X. Chen et al., Symbolic discovery of optimization algorithms, NeurIPS 2023.
     """
-    decay = add_decayed_weights(weight_decay=weight_decay)
     return chain(
         "lion",
         scale_by_lion(b1=b1, b2=b2),
-        decay if mask is None else optax.masked(decay, mask),
+        masked("lion", add_decayed_weights(weight_decay=weight_decay), mask),
         scale_by_learning_rate(learning_rate=learning_rate),
     )

@@ -61,8 +61,8 @@ def nadam(
         learning_rate, b1, b2, eps, eps_root: as in `adam`.
         momentum_decay: ψ in [0, ∞]; ∞ keeps μ = β₁ constant.
 
-    Slots: m like the parameter; v real, of its shape; mu_product, Π μᵢ, a real scalar for each leaf. Equals
-    `torch.optim.NAdam`; with ψ = 1, Keras `Nadam`; with ψ = ∞, `optax.nadam`.
+    Slots: m like the parameter; v real, of its shape; mu_product, Π μᵢ, a real scalar for each leaf. For
+    real parameters equals `torch.optim.NAdam`; with ψ = 1, Keras `Nadam`; with ψ = ∞, `optax.nadam`.
 
     Reference: T. Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016.
     """

@@ -7,6 +7,7 @@ rule that an equation speaks of one array.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxopt_lec.equation import EquationState, chain, equation, tree_equation
@@ -88,6 +89,7 @@ def nesterov_parameters(params: Any, state: optax.OptState, *, learning_rate_ins
 
     Raises:
         KeyError: `state` holds no state of `nesterov`, or several.
+        ValueError: it is the state of other parameters.
     """
     states = [s for s in jax.tree.leaves(state, is_leaf=_is_equation_state) if _is_equation_state(s)]
     velocities = [s for s in states if set(s.slots) == {"v"} and set(s.hyper) == {"decay"}]
@@ -100,10 +102,10 @@ def nesterov_parameters(params: Any, state: optax.OptState, *, learning_rate_ins
         scale = scale * jax.tree.leaves(eta.hyper["learning_rate"])[0]
     treedef: Any
     phi, treedef = jax.tree.flatten(params)
-    theta = [
-        (p.astype(v.dtype) + scale.astype(v.dtype) * v).astype(p.dtype)
-        for p, v in zip(phi, jax.tree.leaves(velocities[0].slots["v"]), strict=True)
-    ]
+    phi, vs = [jnp.asarray(p) for p in phi], jax.tree.leaves(velocities[0].slots["v"])
+    if [p.shape for p in phi] != [v.shape for v in vs]:
+        raise ValueError("nesterov_parameters: the state is one of other parameters: their shapes differ")
+    theta = [(p.astype(v.dtype) + scale.astype(v.dtype) * v).astype(p.dtype) for p, v in zip(phi, vs, strict=True)]
     return treedef.unflatten(theta)
 
 

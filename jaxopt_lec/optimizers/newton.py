@@ -148,10 +148,7 @@ def newton_cg(
 
     Reference: J. Nocedal and S. Wright, Numerical optimization, 2006, algorithm 7.1.
     """
+    direction = scale_by_newton_cg(damping=damping, max_iterations=max_iterations)
     if max_iterations < 1:
         raise ValueError(f"newton_cg: max_iterations must be at least 1, got {max_iterations}")
-    return chain(
-        "newton_cg",
-        scale_by_newton_cg(damping=damping, max_iterations=max_iterations),
-        scale_by_learning_rate(learning_rate=learning_rate),
-    )
+    return chain("newton_cg", direction, scale_by_learning_rate(learning_rate=learning_rate))
