@@ -14,9 +14,9 @@ from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 import jax
 import numpy as np
 import optax
-from jax.tree_util import tree_leaves
+from jax.tree_util import tree_leaves, tree_structure
 
-from jaxopt_lec.equation import _RESTORE, _SWAPPED, EquationState, count_by_leaf
+from jaxopt_lec.equation import _ORDER, _RESTORE, EquationState, _flatten_up_to, _is_hole, count_by_leaf
 from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule, Signature
 from jaxopt_lec.paths import named_leaves
 
@@ -100,6 +100,8 @@ def _checked(name: str, key: str, hint: Any, value: Any) -> Any:
         _check_type(what, "True or False", value, bool)
     elif hint is float:
         _check_type(what, "a number", value, int, float, np.number)
+    elif hint is str:
+        _check_type(what, "a string", value, str)
     return value
 
 
@@ -141,21 +143,24 @@ def foreign(name: str) -> TypeError:
 
 
 def guarded(name: str, tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Let an `update` that fails say so if it was given its arguments in another order, or another optimizer's state."""
+    """Let an `update` that fails say so if its arguments came in another order or do not belong to each other."""
     tx = optax.with_extra_args_support(tx)
 
     def update(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, PyTree]:
         try:
             return tx.update(updates, state, params, **extra)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            if any(map(_is_state, tree_leaves(updates, is_leaf=_is_state))):
-                raise TypeError(f"{name}: {_SWAPPED}") from error
+            for place, tree in (("first", updates), ("last", params)):
+                if any(map(_is_state, tree_leaves(tree, is_leaf=_is_state))):
+                    raise TypeError(f"{name}: an optimizer state came {place}; {_ORDER}") from error
             try:
                 is_own = template_of(tx, state, updates if params is None else params) is not None
             except (TypeError, ValueError):  # there is something wrong with the parameters
                 is_own = True
             if not is_own:
                 raise foreign(name) from error
+            if params is not None:
+                _flatten_up_to(name, tree_structure(updates, is_leaf=_is_hole), updates, params, "params")
             raise
 
     return optax.GradientTransformationExtraArgs(tx.init, update)

@@ -147,12 +147,13 @@ def from_torch(
         The optimizer of `jaxopt_lec.compat.torch`, and its state, in the dtypes that its `init` gives for `params`.
 
     Raises:
-        TypeError: not a state dict, an unknown override, a complex entry of a real parameter or a real one of a complex one.
+        TypeError: not a state dict, parameters that are no arrays, an unknown override, a complex entry of a real parameter
+            or a real one of a complex one.
         ValueError: options of no class, parameters not named once each, missing or unknown entries, wrong shapes, unequal
             numbers of steps; with the names of the parameter and the entry, before anything is built.
     """
     if count is not None and (type(count) is not int or count < 0):
-        raise ValueError(f"count must be a number of steps, got {count!r}")
+        raise ValueError(f"count must be an int from 0, the number of steps, got {count!r}")
     saved = load(state_dict) if isinstance(state_dict, str | os.PathLike) else state_dict
     _check_state_dict(saved)
     parameters = _parameters(params, order)
@@ -473,6 +474,8 @@ def _parameters(params: PyTree, order: Order) -> list[_Parameter]:
     known = {}
     for i, (at, leaf) in enumerate(named_leaves(params)):
         x = _array(leaf)
+        if not isinstance(x, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
+            raise TypeError(f"params must be a tree of arrays of JAX or NumPy, {at!r} is a {type(x).__name__}")
         known[at] = _Parameter(at, i, x.shape, np.dtype(x.dtype), tuple(range(x.ndim)))
     if order is None:
         return list(known.values())

@@ -29,6 +29,7 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, TypeAlias, TypedDict, 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxopt_lec.arithmetic import abs2, ema
@@ -45,7 +46,7 @@ from jaxopt_lec.compat.arguments import (
     guarded,
     is_number,
 )
-from jaxopt_lec.equation import EquationState, _array, chain, equation
+from jaxopt_lec.equation import EquationState, _array, _raise_located, chain, equation
 from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.adadelta import scale_by_adadelta
 from jaxopt_lec.optimizers.adafactor import scale_by_adafactor
@@ -135,7 +136,7 @@ def _optimizer(*, shrinks: bool = True) -> Callable[[Callable[P, Step]], Callabl
             try:
                 tx = _around(name, given["learning_rate"], step_of(**given), **options)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{name}: {error}") from error
+                _raise_located(error, name)
             matching = {key: given[key] for key in ("exclude_from_weight_decay", "exclude_layers") if given.get(key)}
             return guarded(name, _on_arrays(name, tx, matching))
 
@@ -190,9 +191,9 @@ def _around(
 
 
 def _on_arrays(name: str, tx: Tx, patterns: Mapping[str, Sequence[str]]) -> Tx:
-    """Let Python numbers be parameters, and check that each pattern is found in the name of one."""
+    """Let Python numbers and arrays of NumPy be parameters, and check that each pattern is found in the name of one."""
     tx = optax.with_extra_args_support(tx)
-    arrays = functools.partial(jax.tree.map, _array)
+    arrays = functools.partial(jax.tree.map, lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else _array(x))
 
     def init(params: PyTree) -> Any:
         names = [where for where, _ in named_leaves(params, is_leaf=_is_none)]
@@ -238,6 +239,8 @@ def _shrinking_first(rate: ScalarOrSchedule, weight_decay: ScalarOrSchedule, exc
         return ShrinkingState(decay.init(params), step.init(params))
 
     def update(updates: PyTree, state: ShrinkingState, params: PyTree = None) -> tuple[PyTree, ShrinkingState]:
+        if params is None:
+            raise ValueError("weight_decay needs params: call update(updates, state, params)")
         shrinking, decay_state = decay.update(optax.tree.zeros_like(updates), state.decay, params)
         directions, step_state = step.update(updates, state.step, _moved(params, shrinking))
         return optax.tree.add(shrinking, directions), ShrinkingState(decay_state, step_state)

@@ -188,7 +188,7 @@ def lbfgs(
             f = flat_loss(x) if value is None else jnp.asarray(value).astype(dtype)
             new_x, new = step(jax.value_and_grad(flat_loss), x, f, g, state, hyper["learning_rate"].astype(dtype))
         moved = [
-            u.astype(ps[i].dtype if gs[i] is None else gs[i].dtype)
+            u.astype(jax.dtypes.canonicalize_dtype(ps[i].dtype if gs[i] is None else gs[i].dtype))
             for i, u in zip(there, _leaves_of(new_x - x, old), strict=True)
         ]
         return tree(moved), new._replace(count=optax.safe_increment(state.count), hyper=hyper)

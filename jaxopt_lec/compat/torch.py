@@ -42,7 +42,7 @@ from jaxopt_lec.compat.arguments import (
     patterns,
 )
 from jaxopt_lec.compat.lbfgs import lbfgs
-from jaxopt_lec.equation import EquationState, chain
+from jaxopt_lec.equation import EquationState, _raise_located, chain
 from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.adadelta import scale_by_adadelta
 from jaxopt_lec.optimizers.adafactor import scale_by_adafactor
@@ -144,7 +144,7 @@ def _optimizer(
                 try:
                     tx = one_group(**{**group, "params": None})
                 except (TypeError, ValueError) as error:
-                    raise type(error)(f"{name}: {error}") from error
+                    _raise_located(error, name)
                 return _on_parts(tx) if complex_parameters else _refusing_complex(name, tx)
 
             if len(groups) == 1 and groups[0]["params"] is None:
@@ -714,6 +714,7 @@ def _for_rows_with_gradient(tx: Tx) -> Tx:
         def touched(g: Any, new: Any, old: Any) -> Any:
             if g is None:
                 return new
+            g = jnp.asarray(g)
             return jnp.where(jnp.any(g != 0, axis=tuple(range(1, g.ndim)), keepdims=True), new, old)
 
         directions, new = tx.update(updates, state, params)
@@ -744,7 +745,7 @@ def LBFGS(
         lr: in [0, ∞).
         max_iter: at least 1, iterations of one update.
         max_eval: evaluations of the loss in one update; `None` is 1.25 `max_iter`.
-        tolerance_grad, tolerance_change: in [0, ∞), when to stop.
+        tolerance_grad, tolerance_change: when to stop; one below 0 is never met.
         history_size: at least 1, how many pairs of steps and gradient differences are kept.
         line_search_fn: `None`, a step of `lr`, or "strong_wolfe".
 

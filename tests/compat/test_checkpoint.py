@@ -826,7 +826,7 @@ def test_wrong_orders_are_refused(order, kind, message):
         ({"learning_rate": 0.1}, TypeError, "Adam has no option 'learning_rate'; its options are amsgrad, betas"),
         ({"count": 3}, ValueError, "Adam: count is 3, but the state dict has taken 2 steps"),
         ({"count": 1, "count_by_leaf": True}, ValueError, "count is 1, but the state dict has taken 2 steps"),
-        ({"count": -1}, ValueError, "count must be a number of steps, got -1"),
+        ({"count": -1}, ValueError, "count must be an int from 0, the number of steps, got -1"),
         ({"amsgrad": True}, ValueError, "'layer/kernel' has no entry 'max_exp_avg_sq'"),
     ],
 )
@@ -834,6 +834,13 @@ def test_wrong_arguments_are_refused(arguments, kind, message):
     case, state_dict, params = adam_dict()
     with pytest.raises(kind, match=message):
         from_torch(state_dict, params, case.order, **arguments)
+
+
+def test_parameters_that_are_no_arrays_are_refused():
+    case, state_dict, _ = adam_dict()
+    model = torch.nn.Linear(2, 3)
+    with pytest.raises(TypeError, match="params must be a tree of arrays of JAX or NumPy, 'bias' is a Parameter"):
+        from_torch(state_dict, dict(sorted(model.named_parameters())), case.order)
 
 
 def test_groups_of_two_classes_are_refused():

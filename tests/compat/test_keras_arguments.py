@@ -118,6 +118,27 @@ def test_swapped_arguments_and_foreign_states_are_told(options):
             tx.update(PARAMS, other.init(PARAMS), PARAMS)
 
 
+@pytest.mark.filterwarnings("error")
+def test_float64_of_numpy_is_taken_as_jax_takes_it():
+    params = {"w": np.ones(3)}
+    tx = like_keras.Adam(use_ema=True, ema_overwrite_frequency=2, gradient_accumulation_steps=2, weight_decay=0.1)
+    state = tx.init(params)
+    for _ in range(4):
+        updates, state = tx.update(params, state, params)
+    assert updates["w"].dtype == "float32"
+
+
+@pytest.mark.parametrize("tx", [like_keras.AdamW(), like_keras.Muon()], ids=["AdamW", "Muon"])
+def test_missing_parameters_and_other_trees_are_told(request, tx):
+    name, state = request.node.callspec.id, tx.init(PARAMS)
+    with pytest.raises(ValueError, match=r"^weight_decay needs params: call update\(updates, state, params\)"):
+        tx.update(PARAMS, state)
+    with pytest.raises(ValueError, match=f"^{name}: updates and params are different trees: updates have a leaf 'other'"):
+        tx.update({"other": jnp.ones(2)}, state, PARAMS)
+    with pytest.raises(TypeError, match=f"^{name}: an optimizer state came last; the order is update"):
+        tx.update(PARAMS, PARAMS, state)
+
+
 def test_parameters_that_are_none_have_no_average_to_start_from():
     params = {"a": jnp.ones(2), "b": None}
     tx = like_keras.SGD(1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2)

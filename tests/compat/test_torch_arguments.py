@@ -86,6 +86,7 @@ def test_the_parts_of_a_complex_parameter_are_two_parameters():
         (lambda: like_torch.Adafactor(d=0.5), ValueError, r"d must lie in \[1, inf\), got 0.5"),
         (lambda: like_torch.Muon(adjust_lr_fn="arbitrary"), ValueError, "adjust_lr_fn is None, 'original' or"),
         (lambda: like_torch.Muon(ns_steps=100), ValueError, r"ns_steps must lie in \[0, 100\)"),
+        (lambda: like_torch.Muon(adjust_lr_fn=["original"]), TypeError, "Muon: adjust_lr_fn must be a string, got"),
         (lambda: like_torch.LBFGS([{}]), ValueError, "LBFGS takes all parameters together"),
         (lambda: like_torch.LBFGS(line_search_fn="armijo"), ValueError, "strong_wolfe"),
         (lambda: like_torch.LBFGS(max_iter="a"), TypeError, "LBFGS: max_iter must be an integer, got 'a'"),
@@ -188,8 +189,25 @@ def test_swapped_arguments_and_foreign_states_are_told(tx, other):
     params = {"bias": jnp.ones((2, 2)), "kernel": jnp.ones((2, 3))}
     with pytest.raises(TypeError, match=f"^{tx.name}: an optimizer state came first; the order is update"):
         tx.update(tx.init(params), params, params)
+    with pytest.raises(TypeError, match=f"^{tx.name}: an optimizer state came last; the order is update"):
+        tx.update(params, params, tx.init(params))
     with pytest.raises(TypeError, match=f"^{tx.name}: this is not a state that the optimizer's init makes"):
         tx.update(params, other.init(params), params)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("make", [like_torch.Adam, like_torch.LBFGS])
+def test_float64_of_numpy_is_taken_as_jax_takes_it(make):
+    params, tx = {"w": np.ones(3)}, make()
+    updates, _ = tx.update(params, tx.init(params), params, value_fn=lambda params: (params["w"] ** 2).sum())
+    assert updates["w"].dtype == "float32"
+
+
+def test_python_numbers_are_parameters_too():
+    params = {"w": 1.0}
+    for make in (like_torch.SparseAdam, like_torch.Adam):
+        tx = make(lr=0.1)
+        np.testing.assert_allclose(tx.update(params, tx.init(params), params)[0]["w"], -0.1, rtol=1e-6)
 
 
 def test_other_errors_of_update_stay_what_they_are():
