@@ -1,69 +1,71 @@
-"""Time to trace, lower and compile one Adam step over many leaves, and to run it: this library beside Optax, in one run.
+"""Time to trace and to compile one step over many leaves: plain and fused steps of this library beside Optax, in one run.
 
-    python benchmarks/tracing.py [leaves]
+    python benchmarks/tracing.py [leaves] [--rounds N]
 
-The two take turns; what is printed are medians and the median of the ratios pair by pair, below 1 where we are faster.
+All take turns; what is printed are medians in milliseconds and, below 1 where we are faster, medians of the ratios within
+one turn. Compiling is lowering and XLA's compiler. numba compiles a fused step's loop once for an equation in a process,
+whatever the leaves: benchmarks/fused_step.py says how long that takes, here it has been done.
 """
 
-import statistics
-import sys
+import argparse
 import time
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
+from fused_step import OPTIMIZERS, plain
+from rich.console import Console
+from rich.table import Table
 
 import jaxopt_lec as jl
 
-ROUNDS = 7
 SHAPES = [(64, 64), (64,), (64, 256), (256,)]  # a transformer has many leaves of few shapes
-METHODS = {"ours": lambda: jl.adam(1e-3), "optax": lambda: optax.adam(1e-3)}
+OURS = ("fuse", "plain")
+WAYS = (*OURS, "Optax")
 
 
-def measure(make, params):
-    """Seconds for each stage; a fresh transformation each time, so that nothing is cached."""
-    tx = make()
+def seconds(step: Any, tx: Any, params: Any) -> tuple[float, float]:
+    """Trace and compile a step, with nothing known from before."""
     state = tx.init(params)
-
-    def step(params, state, gradients):
-        updates, state = tx.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state
-
-    seconds, start = {}, time.perf_counter()
-    traced = jax.jit(step).trace(params, state, params)
-    seconds["trace"] = time.perf_counter() - start
+    jax.clear_caches()
     start = time.perf_counter()
-    lowered = traced.lower()
-    seconds["lower"] = time.perf_counter() - start
-    start = time.perf_counter()
-    compiled = lowered.compile()
-    seconds["compile"] = time.perf_counter() - start
-    jax.block_until_ready(compiled(params, state, params))
-    start = time.perf_counter()
-    for _ in range(20):
-        result = compiled(params, state, params)
-    jax.block_until_ready(result)
-    seconds["step"] = (time.perf_counter() - start) / 20
-    return seconds
+    traced = jax.jit(step, donate_argnums=(0, 1)).trace(params, state, params)
+    between = time.perf_counter()
+    traced.lower().compile()
+    return between - start, time.perf_counter() - between
 
 
-def main():
-    leaves = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    params = {f"leaf{i}": jnp.ones(SHAPES[i % len(SHAPES)]) for i in range(leaves)}
-    rounds = []
-    for _ in range(ROUNDS + 1):
-        pair = {}
-        for name, make in METHODS.items():
-            jax.clear_caches()
-            pair[name] = measure(make, params)
-        rounds.append(pair)
-    rounds = rounds[1:]  # the first pays for imports
-    print(f"{leaves} leaves, {jax.default_backend()}, medians of {ROUNDS} rounds")
-    print(f"{'stage':8} {'ours':>10} {'optax':>10} {'ratio':>6}")
-    for stage in ("trace", "lower", "compile", "step"):
-        ours, theirs = ([r[name][stage] for r in rounds] for name in METHODS)
-        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-        print(f"{stage:8} {statistics.median(ours) * 1e3:7.1f} ms {statistics.median(theirs) * 1e3:7.1f} ms {ratio:6.2f}")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("leaves", type=int, nargs="?", default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    params = {f"leaf{i}": jnp.ones(SHAPES[i % len(SHAPES)]) for i in range(arguments.leaves)}
+    console = Console(width=100)
+    tables = [
+        Table("", *WAYS, *(f"{way} ÷ Optax" for way in OURS), title=f"{arguments.leaves} leaves, ms to {stage} a step")
+        for stage in ("trace", "compile")
+    ]
+    with console.status("") as status:
+        for name, (ours, theirs, *_) in OPTIMIZERS.items():
+            steps = {"fuse": (jl.fuse(ours).step, ours), "plain": (partial(plain, ours), ours)}
+            steps["Optax"] = (partial(plain, theirs), theirs)
+            times: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+            for turn in range(arguments.rounds + 1):
+                for way in WAYS:
+                    status.update(f"{name}, {way}, turn {turn} of {arguments.rounds}")
+                    times[way].append(seconds(*steps[way], params))
+            found = {way: 1e3 * np.array(pairs[1:]) for way, pairs in times.items()}  # the first turn pays for imports
+            for stage, table in enumerate(tables):
+                row = [f"{np.median(found[way][:, stage]):.0f}" for way in WAYS]
+                row += [f"{np.median(found[way][:, stage] / found['Optax'][:, stage]):.2f}" for way in OURS]
+                table.add_row(name, *row)
+    for table in tables:
+        for column in table.columns[1:]:
+            column.justify = "right"
+        console.print(table)
 
 
 if __name__ == "__main__":
