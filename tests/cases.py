@@ -1,6 +1,7 @@
 """The table of cases: one row for each optimizer and each variant that has numbers of its own.
 
-The laws of tests/test_laws.py hold for every row. What a row is left out of stands in its `skip`, with the reason.
+The laws of tests/test_laws.py hold for every row. What a row is left out of stands in its `skip`, with the reason; one that
+differs from another row in numbers alone says so in `same_program_as`. A new row has every law.
 """
 
 import dataclasses
@@ -28,6 +29,9 @@ class Case:
         needs: what `update` must be given beside the gradients: "params", "value_fn".
         min_ndim: how many axes a leaf must have; the laws' smaller leaves get leading axes of length 1.
         mixes: whether coordinates are summed over a leaf, so that rounding is relative to the leaf's largest.
+        same_program_as: the row whose program this one is, to the last operation, with other numbers in its state. What no
+            number changes, how the program lives with trees, transformations of JAX and other libraries, is then checked
+            for one of them: the laws of `programs`. A law checks that the programs are the same.
         skip: law -> why it does not apply.
     """
 
@@ -41,6 +45,7 @@ class Case:
     needs: tuple[str, ...] = ()
     min_ndim: int = 0
     mixes: bool = False
+    same_program_as: str = ""
     skip: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def make(self, learning_rate: Any) -> optax.GradientTransformationExtraArgs:
@@ -130,6 +135,7 @@ CASES = [
         oracles.momentum,
         {"learning_rate_inside": False, "dampening": 0.3},
         like_torch=(torch.optim.SGD, {"momentum": 0.9, "dampening": 0.3}),
+        same_program_as="momentum_outside",
     ),
     Case(
         "momentum_dampened_fully",
@@ -137,6 +143,7 @@ CASES = [
         oracles.momentum,
         {"learning_rate_inside": False, "dampening": 1.0},
         like_torch=(torch.optim.SGD, {"momentum": 0.9, "dampening": 1.0}),
+        same_program_as="momentum_outside",
         skip={
             "float32": "vₜ = γᵗ⁻¹ g₁ is the first gradient alone: 0 after 1,000 steps",
             "converges": "only the first gradient counts",
@@ -159,13 +166,14 @@ CASES = [
         skip={"holes": "the loss function needs every parameter"},
     ),
     Case("adagrad", jl.adagrad, oracles.adagrad, like_torch=(torch.optim.Adagrad, {"eps": 1e-10})),
-    Case("adagrad_slide", jl.adagrad, oracles.adagrad, {"eps": 0.0, "eps_root": 1e-6}),
+    Case("adagrad_slide", jl.adagrad, oracles.adagrad, {"eps": 0.0, "eps_root": 1e-6}, same_program_as="adagrad"),
     Case(
         "adagrad_accumulator",
         jl.adagrad,
         oracles.adagrad,
         {"eps": 0.0, "eps_root": 1e-7, "initial_accumulator": 0.1},
         like_optax=lambda lr: optax.adagrad(lr, initial_accumulator_value=0.1, eps=1e-7),
+        same_program_as="adagrad",
     ),
     Case(
         "adagrad_decayed",
@@ -173,6 +181,7 @@ CASES = [
         oracles.adagrad,
         {"learning_rate_decay": 1e-3},
         like_torch=(torch.optim.Adagrad, {"eps": 1e-10, "lr_decay": 1e-3}),
+        same_program_as="adagrad",
     ),
     Case(
         "rmsprop",
@@ -187,6 +196,7 @@ CASES = [
         oracles.rmsprop,
         {"eps": 0.0, "eps_root": 1e-4},
         like_optax=lambda lr: optax.rmsprop(lr, decay=0.9, eps=1e-4),
+        same_program_as="rmsprop",
     ),
     Case(
         "rmsprop_centered",
@@ -216,8 +226,16 @@ CASES = [
         oracles.adam,
         {"eps": 0.0, "eps_root": 1e-4},
         like_optax=lambda lr: optax.adam(lr, eps=0.0, eps_root=1e-4),
+        same_program_as="adam",
     ),
-    Case("adam_hat", jl.adam, oracles.adam, {"eps": 0.0, "eps_hat": 1e-2}, float32=ROUNDED_B2),  # ε̂/√(1−β₂ᵗ)
+    Case(
+        "adam_hat",
+        jl.adam,
+        oracles.adam,
+        {"eps": 0.0, "eps_hat": 1e-2},
+        float32=ROUNDED_B2,  # ε̂/√(1−β₂ᵗ)
+        same_program_as="adam",
+    ),
     Case(
         "adam_uncorrected",
         jl.adam,
@@ -235,7 +253,14 @@ CASES = [
         needs=("params",),
     ),
     Case("amsgrad", jl.amsgrad, oracles.amsgrad, like_torch=(torch.optim.Adam, {"amsgrad": True})),
-    Case("amsgrad_hat", jl.amsgrad, oracles.amsgrad, {"eps": 0.0, "eps_hat": 1e-2}, float32=ROUNDED_B2),  # ε̂/√(1−β₂ᵗ)
+    Case(
+        "amsgrad_hat",
+        jl.amsgrad,
+        oracles.amsgrad,
+        {"eps": 0.0, "eps_hat": 1e-2},
+        float32=ROUNDED_B2,  # ε̂/√(1−β₂ᵗ)
+        same_program_as="amsgrad",
+    ),
     Case(
         "amsgrad_paper",
         jl.amsgrad,
@@ -252,7 +277,14 @@ CASES = [
             "after 1,000 steps, 1.2e-6 of it from the products alone; the next row has a shorter memory"
         },
     ),
-    Case("adamax_short", jl.adamax, oracles.adamax, {"b2": 0.95}, float32={"b2": float(np.float32(0.95))}),
+    Case(
+        "adamax_short",
+        jl.adamax,
+        oracles.adamax,
+        {"b2": 0.95},
+        float32={"b2": float(np.float32(0.95))},
+        same_program_as="adamax",
+    ),
     Case(
         "adamax_torch",
         jl.adamax,
@@ -261,9 +293,17 @@ CASES = [
         like_optax=lambda lr: optax.adamax(lr, b2=0.95, eps=1e-3),
         like_torch=(torch.optim.Adamax, {"betas": (0.9, 0.95), "eps": 1e-3}),
         float32={"b2": float(np.float32(0.95))},
+        same_program_as="adamax",
     ),
     Case("nadam", jl.nadam, oracles.nadam, like_torch=(torch.optim.NAdam, {})),
-    Case("nadam_constant", jl.nadam, oracles.nadam, {"momentum_decay": np.inf}, like_optax=optax.nadam),
+    Case(
+        "nadam_constant",
+        jl.nadam,
+        oracles.nadam,
+        {"momentum_decay": np.inf},
+        like_optax=optax.nadam,
+        same_program_as="nadam",
+    ),
     Case("radam", jl.radam, oracles.radam, float32=ROUNDED_B2),  # rₜ holds ρ_∞ = 2/(1−β₂) − 1
     Case(
         "radam_peers",
@@ -273,6 +313,7 @@ CASES = [
         {"threshold": 5.0, "b2": 0.99},
         like_optax=lambda lr: optax.radam(lr, b2=0.99),
         float32={"b2": float(np.float32(0.99))},
+        same_program_as="radam",
     ),
     Case(
         "radam_torch",
@@ -281,6 +322,7 @@ CASES = [
         {"threshold": 5.0, "b2": 0.99, "eps": 0.0, "eps_hat": 1e-3},
         like_torch=(torch.optim.RAdam, {"betas": (0.9, 0.99), "eps": 1e-3}),
         float32={"b2": float(np.float32(0.99))},
+        same_program_as="radam",
     ),
     Case("lion", jl.lion, oracles.lion, like_optax=lambda lr: optax.lion(lr, weight_decay=0.0), needs=("params",)),
     Case(
@@ -290,6 +332,7 @@ CASES = [
         {"weight_decay": 0.1},
         like_optax=lambda lr: optax.lion(lr, weight_decay=0.1),
         needs=("params",),
+        same_program_as="lion",
     ),
     Case(
         "rprop",
@@ -322,6 +365,7 @@ CASES = [
         {"eps": 0.0, "eps_floor": 1e-3},
         like_torch=(torch.optim.Adafactor, {"eps": (1e-3, 1e-3)}),
         needs=("params",),
+        same_program_as="adafactor",
     ),
     Case(
         "adafactor_machine_floor",
@@ -352,6 +396,7 @@ CASES = [
         oracles.ftrl,
         {"power": 0.6, "initial_accumulator": 1.0, "l1": 0.5, "l2": 0.1, "l2_shrinkage": 0.05, "beta": 1.0},
         needs=("params",),
+        same_program_as="ftrl",
         skip=FROM_A_SUM,
     ),
     Case("lamb", jl.lamb, oracles.lamb, like_optax=optax.lamb, float32=ROUNDED_B1, needs=("params",)),
@@ -363,6 +408,7 @@ CASES = [
         like_optax=lambda lr: optax.lamb(lr, weight_decay=0.1),
         float32=ROUNDED_B1,
         needs=("params",),
+        same_program_as="lamb",
     ),
     Case("newton", jl.newton, oracles.newton, {"damping": 0.5}, needs=("params", "value_fn"), skip=WHOLE_TREE),
     Case(
@@ -379,3 +425,11 @@ CASES = [
 def applying(law: str) -> list[Case]:
     """Return the rows that a law holds for."""
     return [case for case in CASES if law not in case.skip]
+
+
+def programs(law: str = "") -> list[Case]:
+    """Return one row for each program, of those that a law holds for."""
+    rows: dict[str, Case] = {}
+    for case in applying(law):
+        rows.setdefault(case.same_program_as or case.name, case)
+    return list(rows.values())

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from cases import CASES
+from cases import CASES, programs
 from flax import nnx
 
 import jaxopt_lec as jl
@@ -81,7 +81,7 @@ OPTAX = {
 
 
 @pytest.mark.parametrize(
-    "tx", [*(pytest.param(c.tx, id=c.name) for c in CASES), *(pytest.param(tx, id=k) for k, tx in OPTAX.items())]
+    "tx", [*(pytest.param(c.tx, id=c.name) for c in programs()), *(pytest.param(tx, id=k) for k, tx in OPTAX.items())]
 )
 def test_a_codec_that_loses_nothing_changes_no_bit(tx, request):
     case = next((case for case in CASES if case.name == request.node.callspec.id), None)
