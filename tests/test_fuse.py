@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -154,6 +156,20 @@ def test_a_call_does_not_read_what_it_does_not_need():
     assert "one loop over 4 leaves, 12 bytes" in fused.explain(params)
     start = (params, tx.init(params))
     assert_same(run(jax.jit(fused.step), start, gradients), run(jax.jit(plain_step(tx)), start, gradients))
+
+
+def test_a_call_may_hold_calls_that_hold_constants():
+    constants = jnp.arange(8.0)
+
+    @jax.jit
+    def scaled(x):
+        return x * constants
+
+    update = jax.jit(lambda g: scaled(g) + 1)
+    params = {"a": jnp.ones(8), "b": 2 * jnp.ones(8)}
+    fused = fuse(optax.stateless(lambda updates, params: jax.tree.map(update, updates)))
+    new, _ = jax.jit(fused.step)(params, fused.init(params), params)
+    np.testing.assert_array_equal(new["b"], 3 + 2 * np.arange(8))
 
 
 def test_an_equation_of_ones_own():
@@ -356,6 +372,18 @@ def test_other_platforms_get_plain_xla():
     assert "sqrt" in text
 
 
+@pytest.mark.parametrize("numba", [True, False])
+def test_on_gpus_small_equal_leaves_share_their_scalars_in_one_array(monkeypatch, numba):
+    if not numba:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    fused = fuse(jl.adam(0.1))
+    for shapes, arrays in ({"a": (3,), "b": (3,)}, 1), ({"a": (3,), "b": (2**20 + 1,), "c": (2**20 + 1,)}, 0):
+        params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+        traced = jax.jit(fused.step).trace(params, jax.eval_shape(fused.init, params), params)
+        program = traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert (program.count("stablehlo.optimization_barrier") > 0) == arrays
+
+
 def test_without_numba_a_step_is_plain_xla(monkeypatch):
     monkeypatch.setattr(fuse_module, "_has_numba", lambda: False)
     tx = jl.adam(0.1)
@@ -423,6 +451,40 @@ def test_scalars_are_shared_only_where_they_are_the_same():
     params = {"a": jnp.ones(8), "b": jnp.ones(9)}
     new, _ = jl.fuse(tx).step(params, tx.init(params), params)
     assert (new["a"][0], new["b"][0]) == (4, 7)
+
+
+def test_constants_that_print_alike_are_not_the_same():
+    tx = optax.GradientTransformation(
+        lambda params: jnp.float32(1), lambda u, s, p=None: ({"a": u["a"] * (s * 0.25), "b": u["b"] * (s * 0.2501)}, s)
+    )
+    params = {"a": jnp.ones(8), "b": jnp.ones(9)}
+    with np.printoptions(precision=2):
+        new, _ = fuse(tx).step(params, tx.init(params), params)
+    assert (new["a"][0], new["b"][0]) == (1.25, np.float32(1.2501))
+
+
+def test_threads_may_meet_the_same_loop_at_once():
+    at_once = threading.Barrier(4)
+    params = {"w": jnp.ones(64)}
+
+    def stepped(_):
+        fused = fuse(optax.stateless(lambda updates, params: jax.tree.map(lambda g: jnp.tanh(g) * 0.375, updates)))
+        at_once.wait()
+        return jax.jit(lambda p, g: fused.step(p, fused.init(p), g))(params, params)
+
+    with ThreadPoolExecutor(4) as threads:
+        for new, _ in threads.map(stepped, range(4)):
+            np.testing.assert_allclose(new["w"], 1 + 0.375 * np.tanh(1), rtol=1e-6)
+
+
+def test_no_tracer_outlives_its_trace():
+    params, gradients = problem()
+
+    def step(p, s, g, learning_rate):
+        return fuse(optax.adam(learning_rate)).step(p, s, g)
+
+    with jax.checking_leaks():
+        jax.jit(step)(params, optax.adam(0.1).init(params), gradients[0], 0.1)
 
 
 def test_a_number_among_the_extra_arguments_is_traced_once():

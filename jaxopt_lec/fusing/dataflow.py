@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 __all__ = ["POSITIONS", "Operand", "Operation", "Program", "Region", "regions"]
@@ -125,14 +126,14 @@ class Program:
 
     def _body(self, eqn: Any, called: Any) -> "Body | None":
         """Return what is called, if it is one leaf's element-wise region."""
-        is_call = eqn.primitive.name in ("jit", "pjit") and called is not None and not called.consts
+        is_call = eqn.primitive.name in ("jit", "pjit") and called is not None
         if self._is_elementwise is None or not is_call or len({v.aval.shape for v in eqn.outvars}) != 1:
             return None
         if called not in self._bodies:
             program = Program(called)
             found = list(regions(program, range(len(program.outputs)), self._is_elementwise))
             is_one = len(found) == 1 and len(found[0].results) == len(program.outputs)
-            alone = is_one and len(found[0].operations) == len(program.operations)
+            alone = is_one and len(found[0].operations) == len(program.operations) and not program.consts
             self._bodies[called] = Body(eqn.params["name"], program, found[0]) if alone else None
         return self._bodies[called]
 
@@ -148,7 +149,7 @@ class Program:
         key: Any = None
         if of_scalars:
             # The same scalar from the same ones: leaves of different shapes have it once, and so one loop.
-            same = [repr((v.val, v.aval)) if isinstance(v, Literal) else v for v in inputs]
+            same = [(np.asarray(v.val).tobytes(), v.aval) if isinstance(v, Literal) else v for v in inputs]
             key = (eqn.primitive, *sorted(eqn.params.items(), key=operator.itemgetter(0)), *same)
             of_scalars = _is_hashable(key)
             if of_scalars and key in self._scalars:

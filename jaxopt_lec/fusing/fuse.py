@@ -122,12 +122,14 @@ class _Plan:
         self.rest = [k for k in range(len(program.outputs)) if k not in covered]
         given = {*program.inputs, *program.consts}
         self.read = [v for v in dict.fromkeys(v for part in self.parts for v in part.operands) if v not in given]
+        # Parts outlive the trace, and with them the program: it must not hold the trace's values.
+        self.consts, program.consts = program.consts, {}
         wanted = [*self.read, *(program.outputs[k] for k in self.rest)]
         self.with_xla = program.operations if traced.effects else program.needed(wanted, given)
 
     def run(self, *arguments: PyTree) -> Any:
         program = self.program
-        known = dict(zip(program.inputs, jax.tree.leaves(arguments), strict=True)) | program.consts
+        known = dict(zip(program.inputs, jax.tree.leaves(arguments), strict=True)) | self.consts
         found = program.evaluate(self.with_xla, known, [*self.read, *(program.outputs[k] for k in self.rest)])
         known.update(zip(self.read, found, strict=False))
         results = dict(zip(self.rest, found[len(self.read) :], strict=True))

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import math
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -114,9 +115,18 @@ def _finest(shardings: list[Any], shape: tuple[int, ...]) -> Any:
     return min(shardings, key=lambda sharding: math.prod(sharding.shard_shape(shape)))
 
 
-@functools.cache
+# Threads may compile programs with the same loop at once; XLA takes a name once.
+_one_at_a_time = threading.Lock()
+
+
 def _target(source: str, scalars: int, sizes: tuple[int, ...], replaced: tuple[int, ...]) -> str:
     """Compile a loop, once for a process, and return the name that XLA calls it by."""
+    with _one_at_a_time:
+        return _compiled(source, scalars, sizes, replaced)
+
+
+@functools.cache
+def _compiled(source: str, scalars: int, sizes: tuple[int, ...], replaced: tuple[int, ...]) -> str:
     import numba
 
     from jaxopt_lec.fusing import runtime
