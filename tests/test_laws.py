@@ -202,9 +202,10 @@ def test_a_row_of_the_same_program_differs_in_numbers_alone(case):
 @for_programs("leaves")
 def test_a_tree_is_its_leaves(case):
     params, gradients = params_tree(case), gradients_tree(case, 5)
-    whole = updates_of(case.tx, params, gradients)
+    run = jax.jit(functools.partial(updates_of, case.tx))  # compiled once for leaves of one shape
+    whole = run(params, gradients)
     for together, p, g in zip(*map(jax.tree.leaves, (whole, params, gradients)), strict=True):
-        np.testing.assert_allclose(together, updates_of(case.tx, p, g), rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(together, run(p, g), rtol=2e-6, atol=1e-7)
 
 
 @for_programs("leaves")
@@ -395,11 +396,12 @@ def test_a_learning_rate_from_outside_a_trace_is_obeyed_in_each_step(case):
     injected = optax.inject_hyperparams(lambda learning_rate: case.make(learning_rate))(learning_rate=0.1)
     with as_optax_and_flax_promote():
         state = injected.init(params)
+        one_program = jax.jit(functools.partial(step, injected))
         for rate in (0.1, 0.025):
             state.hyperparams["learning_rate"] = jnp.asarray(rate)
             plain = case.make(rate)
             fresh = state._replace(inner_state=plain.init(params))
-            ours, _ = jax.jit(functools.partial(step, injected))(gradients, fresh, params)
+            ours, _ = one_program(gradients, fresh, params)
             expected, _ = jax.jit(functools.partial(step, plain))(gradients, plain.init(params), params)
             chex.assert_trees_all_equal(ours, expected)
 
@@ -434,12 +436,11 @@ def test_update_leaves_its_arguments_alone(case):
 def test_vmap_over_learning_rates_equals_separate_runs(case):
     with jax.enable_x64(True):
         params, gradients = small(params_tree(case, jnp.float64)), small(gradients_tree(case, 3, jnp.float64))
-        rates = [0.3, 0.01]
-        together = jax.vmap(lambda rate: updates_of(case.make(rate), params, gradients))(jnp.asarray(rates))
+        rates = jnp.asarray([0.3, 0.01])
+        run = jax.jit(lambda rate: updates_of(case.make(rate), params, gradients))
+        together = jax.vmap(run)(rates)
         for k, rate in enumerate(rates):
-            chex.assert_trees_all_close(
-                at(together, k), updates_of(case.make(rate), params, gradients), rtol=1e-11, atol=1e-14
-            )
+            chex.assert_trees_all_close(at(together, k), run(rate), rtol=1e-11, atol=1e-14)
 
 
 @for_cases("hyper_gradient")
@@ -454,7 +455,6 @@ def test_differentiable_in_the_learning_rate(case):
             at_minimum = jnp.sum((params["still"] - 1) ** 2)
             return jnp.sum(params["w"] ** 2) + jnp.sum((params["b"] - 1) ** 4 + (params["bias"] - 1) ** 2) + at_minimum
 
-        @jax.jit
         def after_training(rate):
             tx = case.make(rate)
 
@@ -465,10 +465,10 @@ def test_differentiable_in_the_learning_rate(case):
 
             return loss(jax.lax.scan(body, (params, tx.init(params)), length=4)[0][0])
 
-        exact = jax.jit(jax.grad(after_training))(0.01)
-        h = 1e-6
+        value_and_exact = jax.jit(jax.value_and_grad(after_training))
+        (_, exact), h = value_and_exact(0.01), 1e-6
         assert np.isfinite(exact)
-        np.testing.assert_allclose(exact, (after_training(0.01 + h) - after_training(0.01 - h)) / (2 * h), rtol=1e-5)
+        np.testing.assert_allclose(exact, (value_and_exact(0.01 + h)[0] - value_and_exact(0.01 - h)[0]) / (2 * h), rtol=1e-5)
         np.testing.assert_allclose(jax.jit(jax.jacfwd(after_training))(0.01), exact, rtol=1e-9)
 
 
