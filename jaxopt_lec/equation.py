@@ -8,8 +8,6 @@ arguments, the compute-dtype policy, `None` and masked leaves, and errors that n
 import dataclasses
 import functools
 import inspect
-import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeAlias
@@ -21,6 +19,7 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 
 from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
+from jaxopt_lec.launches import worth_joining
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
 
 __all__ = ["EquationState", "LeafCounts", "chain", "count_by_leaf", "equation", "masked", "tree_equation"]
@@ -38,9 +37,6 @@ Apply: TypeAlias = Callable[..., tuple[PyTree, dict[str, PyTree]]]
 
 _ORDER = "the order is update(updates, state, params)"
 _SWAPPED = f"an optimizer state came first; {_ORDER}"
-# Up to here a GPU spends a good part of a leaf's step on the launch; above it a kernel of many leaves, with its many
-# registers, may be no faster.
-_LAUNCH_BOUND = 2**20
 _RESTORE = "restore a checkpoint onto jax.eval_shape(tx.init, params)"
 
 
@@ -328,8 +324,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             equation_on = [hoisted.with_scalars((t, hyper)) for t in treedef.flatten_up_to(count.leaves)]
         else:
             alone, together = (hoisted.with_scalars((count, hyper), several) for several in (False, True))
-            shapes = Counter(jnp.shape(g) for g in gs if not _is_hole(g))
-            small = {shape for shape, times in shapes.items() if times > 1 and math.prod(shape) <= _LAUNCH_BOUND}
+            small = worth_joining(jnp.shape(g) for g in gs if not _is_hole(g))
             equation_on = [together if not _is_hole(g) and jnp.shape(g) in small else alone for g in gs]
         directions, news = [], {slot: list(leaves) for slot, leaves in olds.items()}
         for i, (g, p) in enumerate(zip(gs, ps, strict=True)):

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+
+from jaxopt_lec.launches import jaxopt_lec_in_one_array
 
 __all__ = ["Hoisted"]
 
@@ -95,22 +96,3 @@ def _split(name: str, program: ClosedJaxpr, number_of_scalars: int, out_tree: An
         on_arrays=compiled(invars=[*met, *arrays], eqns=rest),
         out_tree=out_tree,
     )
-
-
-# Known by its name to `fuse`.
-@jax.jit
-def jaxopt_lec_in_one_array(*scalars: jax.Array) -> list[jax.Array]:
-    """Return the scalars as they are; on NVIDIA GPUs, as parts of one array.
-
-    XLA computes what reads the same array side by side in one kernel, if the shapes are equal; a scalar is not enough.
-    """
-
-    def packed(*scalars: jax.Array) -> list[jax.Array]:
-        dtype = scalars[0].dtype
-        same = [x for x in scalars if x.dtype == dtype]
-        # Twice the last, for an array of one number is a scalar to XLA; the barrier keeps it from taking the array apart.
-        array = jax.lax.optimization_barrier(jnp.stack([*same, same[-1]]))
-        parts = iter(array)
-        return [next(parts) if x.dtype == dtype else x for x in scalars]
-
-    return jax.lax.platform_dependent(*scalars, cuda=packed, default=lambda *scalars: list(scalars))

@@ -374,14 +374,12 @@ def test_other_platforms_get_plain_xla():
 
 @pytest.mark.parametrize("numba", [True, False])
 def test_on_gpus_small_equal_leaves_share_their_scalars_in_one_array(monkeypatch, numba):
-    if not numba:
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(fuse_module, "_has_numba", lambda: numba)
     fused = fuse(jl.adam(0.1))
-    for shapes, arrays in ({"a": (3,), "b": (3,)}, 1), ({"a": (3,), "b": (2**20 + 1,), "c": (2**20 + 1,)}, 0):
+    for shapes, shared in ({"a": (3,), "b": (3,)}, True), ({"a": (3,), "b": (2**20 + 1,), "c": (2**20 + 1,)}, False):
         params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
         traced = jax.jit(fused.step).trace(params, jax.eval_shape(fused.init, params), params)
-        program = traced.lower(lowering_platforms=("cuda",)).as_text()
-        assert (program.count("stablehlo.optimization_barrier") > 0) == arrays
+        assert ("optimization_barrier" in traced.lower(lowering_platforms=("cuda",)).as_text()) == shared
 
 
 def test_without_numba_a_step_is_plain_xla(monkeypatch):

@@ -19,7 +19,18 @@ WHOLE_TREE = {
     "nesterov": "nesterov_exact evaluates the gradient of the loss at a point of its own",
     "batch_gradient_descent": "no update rule: it sums gradients over a data set",
 }
-LEVELS = ["paths", "fusing", "arithmetic", "hyperparameters", "slots", "hoisting", "equation", "optimizers", "compat"]
+LEVELS = [
+    "paths",
+    "launches",
+    "fusing",
+    "arithmetic",
+    "hyperparameters",
+    "slots",
+    "hoisting",
+    "equation",
+    "optimizers",
+    "compat",
+]
 
 
 def imports(path):

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxopt_lec.launches import IN_ONE_ARRAY
+
 __all__ = ["POSITIONS", "Operand", "Operation", "Program", "Region", "regions"]
 
 # A number of a value, or a constant in the place of one.
@@ -32,8 +34,6 @@ WRAPPERS = {
 
 # The function that gives each number's place in its leaf: it stays one operation.
 POSITIONS = "jaxopt_lec_positions"
-# The function that gives its scalars back, on GPUs as parts of one array: here they are what they are.
-IN_ONE_ARRAY = "jaxopt_lec_in_one_array"
 
 
 @functools.cache
@@ -110,7 +110,7 @@ class Program:
             if eqn.params.get("name") == POSITIONS:
                 inside = None
             if eqn.params.get("name") == IN_ONE_ARRAY:
-                results = inputs
+                results = inputs  # where they are is decided anew for the leaves of a loop
             elif body := self._body(eqn, inside):
                 results = list(self._add(eqn, [inputs[k] for k in body.places], body).outputs)
             elif inside is not None:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import jax
 import optax
+from jax.extend.core import jaxpr_as_fun
 from jax.interpreters.partial_eval import DynamicJaxprTracer
 
 from jaxopt_lec.fusing.blocks import blocks_of
@@ -105,14 +106,14 @@ class _Plan:
     """How one step is computed: what XLA does first, and the loops."""
 
     def __init__(self, step: Callable[..., Any], params: PyTree, state: PyTree, grads: PyTree, extra: PyTree) -> None:
-        traced, after = jax.make_jaxpr(step, return_shape=True)(params, state, grads, extra)
-        program = self.program = Program(traced, is_elementwise)
+        self.traced, after = jax.make_jaxpr(step, return_shape=True)(params, state, grads, extra)
+        program = self.program = Program(self.traced, is_elementwise)
         self.results = after  # as shapes and dtypes
         self.after: Any = jax.tree.structure(after)
         # The inputs begin with what the outputs replace, unless the state changes its structure; a step that prints or calls
         # back is left as it is.
         before: Any = jax.tree.structure((params, state))
-        positions = list(range(len(program.outputs))) if before == self.after and not traced.effects else []
+        positions = list(range(len(program.outputs))) if before == self.after and not self.traced.effects else []
         self.blocks = blocks_of(program, positions)
         in_blocks = {position for leaf in self.blocks for position in leaf.positions}
         alone = [position for position in positions if position not in in_blocks] if _has_numba() else []
@@ -125,9 +126,11 @@ class _Plan:
         # Parts outlive the trace, and with them the program: it must not hold the trace's values.
         self.consts, program.consts = program.consts, {}
         wanted = [*self.read, *(program.outputs[k] for k in self.rest)]
-        self.with_xla = program.operations if traced.effects else program.needed(wanted, given)
+        self.with_xla = program.operations if self.traced.effects else program.needed(wanted, given)
 
     def run(self, *arguments: PyTree) -> Any:
+        if not self.parts:
+            return self.after.unflatten(jaxpr_as_fun(self.traced)(*jax.tree.leaves(arguments)))
         program = self.program
         known = dict(zip(program.inputs, jax.tree.leaves(arguments), strict=True)) | self.consts
         found = program.evaluate(self.with_xla, known, [*self.read, *(program.outputs[k] for k in self.rest)])

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxopt_lec.fusing.dataflow import Operation, Program, Region
 from jaxopt_lec.fusing.primitive import Part
 from jaxopt_lec.fusing.source import HELD, likeness, source_of
+from jaxopt_lec.launches import jaxopt_lec_in_one_array, worth_joining
 
 __all__ = ["Loop", "grouped"]
 
@@ -43,10 +44,23 @@ class Loop(Part):
         return [operation for leaf in self.leaves for operation in leaf.operations]
 
     def lowered(self, platform: str, several: bool) -> Callable[..., Sequence[jax.Array]]:
-        """Return the loop on CPUs; GPUs and TPUs make one kernel of it themselves."""
+        """Return the loop on CPUs; GPUs and TPUs make one kernel of a leaf themselves."""
         if platform != "cpu":
-            return self.plain
+            return self.joined if platform == "cuda" else self.plain
         return self.partitioned if several else self.called
+
+    def joined(self, *operands: jax.Array) -> Sequence[jax.Array]:
+        """Compute it with XLA, small equal leaves with their scalars in one array, so that it joins their kernels."""
+        known = dict(zip(self.operands, operands, strict=True))
+        shapes = [self.program.shape(leaf.arrays[0]) for leaf in self.leaves]
+        small, together = worth_joining(shapes), known
+        if small and (scalars := self.leaves[0].scalars):
+            together = known | dict(zip(scalars, jaxopt_lec_in_one_array(*(known[v] for v in scalars)), strict=True))
+        results: list[jax.Array] = []
+        for leaf, shape in zip(self.leaves, shapes, strict=True):
+            given = together if shape in small else known
+            results += self.program.evaluate(leaf.operations, given, list(leaf.results.values()))
+        return results
 
     def bytes_per_number(self) -> int:
         """Return how many bytes of memory are read and written for each number of a leaf."""
