@@ -19,15 +19,14 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 from rich.console import Console
-from rich.table import Table
+from tables import add_write, markdown, show, write
 
-VERSIONS = ["jax==0.10.2", "jaxlib==0.10.2", "optax==0.2.8"]
+VERSIONS = ["jax==0.10.2", "jaxlib==0.10.2", "optax==0.2.8", "numba==0.68.1"]
 TARGETS = {
     "tpu": ("TPU v5e", ["libtpu==0.0.42.1"]),
     "h100": ("H100", ["jax-cuda12-pjrt==0.10.2", "jax-cuda12-plugin==0.10.2", "nvidia-cuda-nvcc-cu12==12.9.86"]),
 }
 HERE = Path(__file__).resolve().parent
-MARKS = "<!-- written by benchmarks/aot.py -->", "<!-- end of what benchmarks/aot.py wrote -->"
 
 # A model of an H100's time, not a measurement: bytes a second, seconds for a launch.
 BANDWIDTH, LAUNCH = 3.35e12, 2.5e-6
@@ -95,12 +94,12 @@ def of_leaf(target: str, found: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def of_tree(target: str, found: dict[str, dict[str, Any]]) -> list[list[str]]:
-    rows = [["", "÷ least", "temporary", "kernels", "Optax: ÷ least", "kernels", "as data: kernels"]]
+    rows = [["", "÷ least", "temporary", "kernels", "fused: kernels", "Optax: ÷ least", "kernels", "as data: kernels"]]
     if target == "h100":
         rows[0] += ["model", "of Optax"]
     for name, by in found.items():
         ours, theirs, data = by["ours"], by["optax"], by["data"]
-        row = [name, f"{ours.bytes / ours.least:.3f}", size(ours.temporary), str(ours.kernels)]
+        row = [name, f"{ours.bytes / ours.least:.3f}", size(ours.temporary), str(ours.kernels), str(by["fused"].kernels)]
         row += [f"{theirs.bytes / theirs.least:.3f}", str(theirs.kernels), str(data.kernels)]
         if target == "h100":
             row += [f"{1e3 * (x.bytes / BANDWIDTH + x.kernels * LAUNCH):.2f} ms" for x in (ours, theirs)]
@@ -122,35 +121,12 @@ def sections(target: str, found: Costs) -> list[tuple[str, list[list[str]]]]:
     ]
 
 
-def show(console: Console, title: str, rows: list[list[str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for i, name in enumerate(rows[0]):
-        table.add_column(name, justify="right" if i else "left")
-    for row in rows[1:]:
-        table.add_row(*row)
-    console.print(table)
-
-
-def markdown(title: str, rows: list[list[str]]) -> str:
-    lines = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
-    return f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def write(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a page."""
-    before, _, rest = page.read_text().partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not end:
-        raise SystemExit(f"{page} has no place for the tables, between {MARKS[0]} and {MARKS[1]}")
-    page.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", choices=[*TARGETS, "both"], default="both")
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxopt_lec_aot"
     parser.add_argument("--venvs", type=Path, default=default, help="folder of the two environments (default: %(default)s)")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into this page, between its two marks")
+    add_write(parser)
     arguments = parser.parse_args()
     console = Console(width=100)
     texts = []
@@ -159,7 +135,7 @@ def main() -> None:
             show(console, title, rows)
             texts.append(markdown(title, rows))
     if arguments.write:
-        write(arguments.write, "\n\n".join(texts))
+        write(arguments.write, "aot.py", "\n\n".join(texts))
 
 
 if __name__ == "__main__":

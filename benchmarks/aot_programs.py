@@ -232,6 +232,7 @@ def main(target: str) -> None:
     for name in OF_TREE:
         for who, tx in contenders(methods()[name]).items():
             say("tree", name, who, tx, transformer())
+        say("tree", name, "fused", methods()[name].ours(RATE), transformer(), fused=True)
 
 
 if __name__ == "__main__":

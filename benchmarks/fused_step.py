@@ -1,6 +1,6 @@
 """What does an optimizer's step cost on a CPU? `fuse` beside XLA's program for Optax, PyTorch, and a copy of the same bytes.
 
-    python benchmarks/fused_step.py [--quick]
+    python benchmarks/fused_step.py [--quick] [--write docs/fused_steps.md]
 
 A step is update and application, parameters and state donated, on three trees of float32: one leaf of 25 million numbers,
 the 148 leaves of GPT-2 small, and 1,000 leaves of 1,000. All ways take turns in one process with as many threads as there
@@ -10,7 +10,7 @@ medians of ratios within one turn.
 
 "plain" is our step without numba: `update` and `optax.apply_updates`, as for Optax. PyTorch's is the fastest that it has:
 `fused=True` for Adam, AdamW and SGD, `foreach=True` for the others; it has no Lion. The copy is PyTorch's, of as many bytes
-as the step must read and write. Of many small leaves there are two columns more: "flat" is the fused step of
+as the step must read and write. Of many small leaves there are two others in its place: "flat" is the fused step of
 `optax.flatten`, which keeps the state in one array for each slot; "empty" is a program that does nothing but take the arrays
 of a step and give them back, as it would be timed without any optimizer.
 """
@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.console import Console
-from rich.table import Table
+from tables import add_write, markdown, show, write
 
 import jaxopt_lec as jl
 
@@ -60,11 +60,13 @@ OPTIMIZERS: dict[str, tuple[Any, Any, Any, int]] = {
     "AdaDelta": (jl.adadelta(), optax.adadelta(1.0), ("Adadelta", {"foreach": True}), 28),
     "Lion": (jl.lion(1e-3), optax.lion(1e-3), None, 20),
 }
-TREES = {"one leaf of 25M": [(25_000_000,)], "GPT-2 small, 148 leaves": GPT2, "1,000 leaves of 1,000": [(1000,)] * 1000}
-WAYS = ("fuse", "plain", "Optax", "PyTorch", "copy")
-RATIOS = (("fuse", "Optax"), ("fuse", "PyTorch"), ("fuse", "copy"), ("plain", "Optax"))
-OF_SMALL_LEAVES = ("flat", "empty"), (("fuse", "empty"), ("flat", "PyTorch"))
-QUICK = {"one leaf of 1M": [(1_000_000,)], "100 leaves of 1,000": [(1000,)] * 100}
+TREES = {"One leaf of 25M": [(25_000_000,)], "GPT-2 small, 148 leaves": GPT2, "1,000 leaves of 1,000": [(1000,)] * 1000}
+WAYS = ("fuse", "plain", "Optax", "PyTorch")
+RATIOS = (("fuse", "Optax"), ("fuse", "PyTorch"), ("plain", "Optax"))
+# Of large leaves, and of many small ones, these besides.
+LARGE = ("copy",), (("fuse", "copy"),)
+SMALL = ("flat", "empty"), (("fuse", "empty"), ("flat", "PyTorch"))
+QUICK = {"One leaf of 1M": [(1_000_000,)], "100 leaves of 1,000": [(1000,)] * 100}
 
 
 def draw(shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
@@ -137,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small trees and few turns, to see that it runs")
     parser.add_argument("--turns", type=int, default=15)
+    add_write(parser)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", "fuse: not element-wise")  # of "flat", which joins and splits
     has_torch = importlib.util.find_spec("torch") is not None
@@ -147,14 +150,13 @@ def main() -> None:
     console = Console(width=150)
     with console.status("compiling loops"):
         loops = {name: compile_loop(ours) for name, (ours, *_) in OPTIMIZERS.items()}
+    texts = []
     for title, shapes in (QUICK if arguments.quick else TREES).items():
         numbers = sum(int(np.prod(shape)) for shape in shapes)
         small = set(shapes) == {(1000,)}
-        shown, ratios = (WAYS + OF_SMALL_LEAVES[0], RATIOS + OF_SMALL_LEAVES[1]) if small else (WAYS, RATIOS)
-        table = Table(title=f"{title}: ms for a step, and how it compares")
-        table.add_column("")
-        for column in (*shown, *(f"{one} ÷ {other}" for one, other in ratios)):
-            table.add_column(column, justify="right")
+        more_ways, more_ratios = SMALL if small else LARGE
+        shown, ratios = (*WAYS, *more_ways), (*RATIOS, *more_ratios)
+        rows = [["", *shown, *(f"{one} ÷ {other}" for one, other in ratios)]]
         with console.status(title) as status:
             for name, (ours, theirs, torchs, least) in OPTIMIZERS.items():
                 status.update(f"{title}: {name}")
@@ -166,18 +168,21 @@ def main() -> None:
                 if small:
                     flat = optax.flatten(ours)
                     ways |= {"flat": in_jax(jl.fuse(flat).step, flat, shapes), "empty": in_jax(empty, ours, shapes)}
-                if has_torch:
+                elif has_torch:
                     ways["copy"] = copy(numbers, least)
                 if has_torch and torchs:
                     ways["PyTorch"] = in_torch(*torchs, shapes)
                 times = measure(ways, 3 if arguments.quick else arguments.turns)
-                row = [f"{np.median(times[way]):.2f}" if way in times else "–" for way in shown]
+                row = [name, *(f"{np.median(times[way]):.2f}" if way in times else "–" for way in shown)]
                 row += [
                     f"{np.median(times[one] / times[other]):.2f}" if {one, other} <= set(times) else "–"
                     for one, other in ratios
                 ]
-                table.add_row(name, *row)
-        console.print(table)
+                rows.append(row)
+        show(console, f"{title}: ms for a step", rows)
+        texts.append(markdown(title, rows))
+    if arguments.write:
+        write(arguments.write, "fused_step.py", "\n\n".join(texts))
     console.print("a loop's compilation, s: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in loops.items()))
 
 

@@ -1,6 +1,6 @@
 """Time to trace and to compile one step over many leaves: plain and fused steps of this library beside Optax, in one run.
 
-    python benchmarks/tracing.py [leaves] [--rounds N]
+    python benchmarks/tracing.py [leaves] [--rounds N] [--write docs/performance.md]
 
 All take turns; what is printed are medians in milliseconds and, below 1 where we are faster, medians of the ratios within
 one turn. Compiling is lowering and XLA's compiler. numba compiles a fused step's loop once for an equation in a process,
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from fused_step import OPTIMIZERS, plain
 from rich.console import Console
-from rich.table import Table
+from tables import add_write, markdown, show, write
 
 import jaxopt_lec as jl
 
@@ -41,13 +41,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("leaves", type=int, nargs="?", default=1000)
     parser.add_argument("--rounds", type=int, default=5)
+    add_write(parser)
     arguments = parser.parse_args()
     params = {f"leaf{i}": jnp.ones(SHAPES[i % len(SHAPES)]) for i in range(arguments.leaves)}
     console = Console(width=100)
-    tables = [
-        Table("", *WAYS, *(f"{way} ÷ Optax" for way in OURS), title=f"{arguments.leaves} leaves, ms to {stage} a step")
-        for stage in ("trace", "compile")
-    ]
+    heading = ["", *WAYS, *(f"{way} ÷ Optax" for way in OURS)]
+    tables = [[heading], [heading]]
     with console.status("") as status:
         for name, (ours, theirs, *_) in OPTIMIZERS.items():
             steps = {"fuse": (jl.fuse(ours).step, ours), "plain": (partial(plain, ours), ours)}
@@ -59,13 +58,14 @@ def main() -> None:
                     times[way].append(seconds(*steps[way], params))
             found = {way: 1e3 * np.array(pairs[1:]) for way, pairs in times.items()}  # the first turn pays for imports
             for stage, table in enumerate(tables):
-                row = [f"{np.median(found[way][:, stage]):.0f}" for way in WAYS]
+                row = [name, *(f"{np.median(found[way][:, stage]):.0f}" for way in WAYS)]
                 row += [f"{np.median(found[way][:, stage] / found['Optax'][:, stage]):.2f}" for way in OURS]
-                table.add_row(name, *row)
-    for table in tables:
-        for column in table.columns[1:]:
-            column.justify = "right"
-        console.print(table)
+                table.append(row)
+    titles = [f"{arguments.leaves} leaves, ms to {stage} a step" for stage in ("trace", "compile")]
+    for title, table in zip(titles, tables, strict=True):
+        show(console, title, table)
+    if arguments.write:
+        write(arguments.write, "tracing.py", "\n\n".join(map(markdown, titles, tables)))
 
 
 if __name__ == "__main__":
