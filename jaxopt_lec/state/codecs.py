@@ -54,14 +54,15 @@ class _Blockwise8Bit:
         |x̂ − x| ≤ (2 √(|x| s) + s/127)/127        |√x̂ − √x| ≤ (2 √(√x √s) + √s/255)/255
 
     A positive number of a block without negative ones never becomes zero, so that no denominator vanishes. Blocks smaller
-    than 10⁻³⁷ are zero. A block with NaN or infinity comes back without a finite number.
+    than 10⁻³⁷ are zero. A block with NaN, infinity or a size from 8·10³⁷ on comes back without a finite number.
     """
 
     # The sign of the stored scale says which of the two a block is.
     def encode(self, x: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
         blocks = _in_blocks(x)
-        # XLA's maximum on CPUs may pass over NaN, but not over infinity, which no block survives either.
-        sizes = jnp.where(jnp.isnan(blocks), jnp.inf, jnp.abs(blocks))
+        # No block survives infinity. XLA's maximum on CPUs may pass over NaN; of the largest scales the reciprocal, by which
+        # it divides, is zero.
+        sizes = jnp.where(jnp.abs(blocks) < 8e37, jnp.abs(blocks), jnp.inf)
         largest = jnp.max(sizes, axis=-1, keepdims=True)
         vanishes = largest < 1e-37
         s = jnp.where(vanishes, 0, largest)

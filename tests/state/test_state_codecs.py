@@ -112,6 +112,15 @@ def test_scales_are_one_for_each_block_and_codes_have_the_shape():
     assert (scales.shape, scales.dtype) == ((3, 5, 3), jnp.float32)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_numbers_are_kept_or_are_seen_to_be_lost(sign):
+    x = sign * np.full((1, 128), 7.9e37, np.float32)
+    np.testing.assert_allclose(round_trip(x, state.blockwise_8bit), x)
+    for largest in (8e37, 9e37, 3e38):
+        x[0, 5] = sign * largest
+        assert not np.isfinite(round_trip(x, state.blockwise_8bit)).any()
+
+
 @pytest.mark.parametrize("rows", [2, 64])  # XLA's maximum on CPUs passes over NaN in arrays of 4,096 numbers and more
 @pytest.mark.parametrize("fault", [np.nan, np.inf, -np.inf])
 def test_a_fault_is_seen_in_its_block_and_in_no_other(fault, rows):
