@@ -166,9 +166,8 @@ def main():
     # And back: what PyTorch's optimizer has itself after all steps.
     back = checkpoint.to_torch(restored.tx, restored.opt_state, nnx.state(model, nnx.Param), ORDER, torch.as_tensor)
     optimizer.load_state_dict(back)
-    steps = {int(entries["step"]) for entries in optimizer.state_dict()["state"].values()}
-    print(f"back in PyTorch: {len(back['state'])} parameters with {steps} steps")
-    assert steps == {STEPS}
+    assert {int(entries["step"]) for entries in optimizer.state_dict()["state"].values()} == {STEPS}
+    print(f"back in PyTorch: the state of {len(back['state'])} parameters after {STEPS} steps")
     if figure:
         draw(figure, first, in_jax, in_pytorch, losses)
 

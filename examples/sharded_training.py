@@ -1,6 +1,7 @@
-"""Learn how to split an optimizer's state over devices: ZeRO-1 with 8-bit state, for an NNX model, on 8 simulated devices.
+"""Split an optimizer's state over devices: ZeRO-1 with 8-bit state, for an NNX model, on 8 simulated devices.
 
-The parameters are on every device, as in plain data parallelism; each device keeps and updates an eighth of the state.
+You learn: with `state.shard` the parameters are on every device, as in plain data parallelism, and each device keeps and
+updates an eighth of the state; `state.inspect` says what that saves; and a checkpoint is restored onto another mesh.
 """
 
 import tempfile

@@ -29,7 +29,7 @@ def a_grid():
     found = lab.sweep(task, grid, seeds=3)
     print(f"{len(found.table)} trainings of {task.steps} steps\n")
     means = found.table.groupby(["method", "weight_decay", "learning_rate"])["validation_accuracy"].mean()
-    print((100 * means).round(1).unstack().to_string(), "\n")
+    print((100 * means).unstack().rename(columns="{:.3g}".format).to_string(float_format="{:.1f}".format), "\n")
     best = found.best
     print(f"best: {best['method'].__name__}, rate {best['learning_rate']:.3g}, weight decay {best['weight_decay']}\n")
     assert found.curves.shape == (2 * 7 * 3 * 3, 180)

@@ -51,17 +51,18 @@ def compare(
     ] = None,
     optimizers: Annotated[
         str, typer.Option(metavar="NAMES", help=f"Separated by commas, from: {', '.join(KNOWN)}.")
-    ] = ",".join(DEFAULT),
+    ] = ", ".join(DEFAULT),
     optimizer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE.py:FACTORY",
-            help="Your own optimizer joins: factory(learning_rate) returns an Optax transformation. Repeatable.",
+            help="Your own optimizer joins, or any other, such as jaxopt_lec:lamb: factory(learning_rate) returns an Optax "
+            "transformation. Repeatable.",
         ),
     ] = None,
     learning_rates: Annotated[
         str, typer.Option(metavar="NUMBERS", help="The grid that every optimizer is tuned over, ascending.")
-    ] = ",".join(f"{rate:g}" for rate in HALF_DECADES),
+    ] = ", ".join(f"{rate:g}" for rate in HALF_DECADES),
     steps: Annotated[int, typer.Option(min=1, help="Training steps of every lane.")] = Budget.steps,
     seeds: Annotated[
         int, typer.Option(min=1, help="How many seeds to tune on, and as many fresh ones to test on.")
@@ -86,8 +87,7 @@ def compare(
 ) -> None:
     """Train a real workload with several optimizers, each at the learning rate that validation data choose for it.
 
-    Writes report.html, a page with all of it, and results.json, results.csv, evaluations.csv, loss_curves.png and
-    learning_rates.png.
+    Writes report.html, a page with all of it, and results.json, results.csv, evaluations.csv and two plots.
     """
     messages = Console(stderr=True)
     sys.path.append(str(Path.cwd()))  # where a user's own optimizer lies
@@ -125,7 +125,7 @@ def surface(
     name: Annotated[str, typer.Option("--surface", metavar="NAME", help=f"One of: {', '.join(SURFACES)}.")] = "ravine",
     optimizers: Annotated[
         str, typer.Option(metavar="NAMES", help=f"Separated by commas, from: {', '.join(KNOWN)}.")
-    ] = ",".join(surface_report.DEFAULT),
+    ] = ", ".join(surface_report.DEFAULT),
     optimizer: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE.py:FACTORY", help="Your own optimizer joins, as in compare. Repeatable."),
@@ -171,7 +171,7 @@ def surface(
 
 @app.command()
 def gallery(
-    scenes: Annotated[str, typer.Option(metavar="NAMES", help="Which, separated by commas.")] = ",".join(
+    scenes: Annotated[str, typer.Option(metavar="NAMES", help="Which, separated by commas.")] = ", ".join(
         surface_report.FIGURES
     ),
     animation: Annotated[bool, typer.Option("--animation", help="A GIF for each scene too.")] = False,

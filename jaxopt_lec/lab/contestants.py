@@ -61,8 +61,8 @@ def find_contestants(specs: Sequence[str]) -> list[Contestant]:
 def find_known(name: str) -> Contestant:
     """Find a built-in optimizer."""
     if name not in KNOWN:
-        own = "package.module:factory or file.py:factory"
-        raise InputError(f"optimizer {name!r} is not known; known: {', '.join(KNOWN)}; your own is written {own}")
+        others = "any other, your own too, is written package.module:factory, such as jaxopt_lec:lamb, or file.py:factory"
+        raise InputError(f"optimizer {name!r} is not known; known: {', '.join(KNOWN)}; {others}")
     return Contestant(name, name, getattr(jaxopt_lec, name))
 
 

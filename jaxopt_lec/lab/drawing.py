@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxopt_lec.lab.figures import COLOURS, styles, tidy
+from jaxopt_lec.lab.figures import COLOURS, logarithmic, power_of_ten, styles, tidy
 from jaxopt_lec.lab.minimize import Stop
 from jaxopt_lec.lab.multi_start import MultiStart
 from jaxopt_lec.lab.paths import Track
@@ -274,14 +274,15 @@ def finish_measure(axes: Axes, measure: Measure, pens: Sequence[Pen]) -> None:
     steps = max(1, *(pen.steps for pen in pens))
     low, high = float(everything.min()), float(everything.max())
     if measure.log:
-        axes.set_yscale("log")
         axes.set_ylim(low / 1.5, high * 1.5)
+        logarithmic(axes)
     else:
         margin = 0.05 * (high - low or 1)
         axes.set_ylim(low - margin, high + margin)
     if measure.log_steps:
         axes.set_xscale("log")
         axes.set_xlim(1, steps)
+        axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(power_of_ten))
     else:
         axes.set_xlim(0, steps)
     if measure.zero:

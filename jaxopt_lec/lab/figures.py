@@ -25,8 +25,10 @@ __all__ = [
     "draw_update_to_weight",
     "draw_validation",
     "learning_rates",
+    "logarithmic",
     "loss_curves",
     "png",
+    "power_of_ten",
     "running_mean",
     "styles",
     "svg",
@@ -354,7 +356,9 @@ def logarithmic(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(power_of_ten))
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     low, high = axes.get_ylim()
-    if high < 20 * low:  # too few powers of ten to read by
+    if high < 5 * low:  # of 1, 2 and 5 times a power of ten perhaps one
+        axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+    elif high < 100 * low:  # of powers of ten perhaps one
         axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
 
 

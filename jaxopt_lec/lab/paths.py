@@ -13,6 +13,7 @@ from jaxopt_lec.lab.contestants import Contestant, try_out
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.minimize import Minimization, Stop, minimize
 from jaxopt_lec.lab.surfaces import Surface
+from jaxopt_lec.lab.wording import count
 
 __all__ = ["Descent", "Track"]
 
@@ -75,7 +76,8 @@ class Descent:
         if rates is not None:
             if len(rates) not in (1, len(self.contestants)):
                 raise InputError(
-                    f"{len(rates)} learning rates for {len(self.contestants)} optimizers: one for all or one each is needed"
+                    f"{count(len(rates), 'learning rate')} for {count(len(self.contestants), 'optimizer')}: one for all or "
+                    "one each is needed"
                 )
             for rate in rates:
                 if not 0 < rate < math.inf:

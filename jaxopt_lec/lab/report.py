@@ -61,19 +61,20 @@ def table(comparison: Comparison) -> Table:
     budget = comparison.budget
     made = Table(
         title=escape(
-            f"{comparison.workload}: {budget.steps} steps of {budget.batch_size} examples, "
+            f"{comparison.workload}: {count(budget.steps, 'step')} of {count(budget.batch_size, 'example')}, "
             f"tested on {count(budget.seeds, 'fresh seed')}"
         ),
         caption=escape("\n".join(notes(comparison))),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,  # with it the longest of the usual names and numbers fit 80 columns
     )
     made.add_column("optimizer", no_wrap=True)
     made.add_column("learning\nrate", justify="right", no_wrap=True)
     tested = escape(textwrap.fill(f"test {label(comparison.score)}", 12))
     made.add_column(tested, justify="right", no_wrap=True, style="bold")
-    made.add_column(escape(textwrap.fill(f"against {comparison.baseline}", 8, break_long_words=False)), min_width=8)
+    made.add_column(escape(textwrap.fill(f"against {comparison.baseline}", 8)), no_wrap=True)
     made.add_column("target:\nsteps", justify="right", no_wrap=True)
     made.add_column("target:\nseconds", justify="right", no_wrap=True)
     made.add_column("diverged\nlanes", justify="right", no_wrap=True)
@@ -379,7 +380,7 @@ def evaluations_frame(comparison: Comparison) -> pd.DataFrame:
         for run, of_run in zip(result.fresh, values, strict=True):
             for step, of_step in zip(seen.steps, of_run, strict=True):
                 rows.append((result.name, run.learning_rate, run.seed, int(step), *of_step))
-    frame = pd.DataFrame(rows, columns=columns)
     numbers = columns[4:]
+    frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))  # without rows too
     frame[numbers] = frame[numbers].where(np.isfinite(frame[numbers]))
     return frame

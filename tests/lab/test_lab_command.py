@@ -129,3 +129,10 @@ def test_version_and_help() -> None:
     assert CliRunner().invoke(app, ["--version"]).output.startswith("jaxopt-lec ")
     assert "compare" in CliRunner().invoke(app, ["--help"]).output
     assert "--learning-rates" in CliRunner().invoke(app, ["compare", "--help"], env={"COLUMNS": "120"}).output
+
+
+def test_help_shows_defaults_whole_in_a_narrow_terminal() -> None:
+    shown = CliRunner().invoke(app, ["compare", "--help"], env={"COLUMNS": "80"}).output
+    assert "[default: sgd, momentum," in shown
+    assert "radam, lion]" in shown
+    assert "3, 10]" in shown

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from jaxopt_lec.lab import figures, report
@@ -52,6 +53,36 @@ def test_the_usual_names_and_numbers_fit_a_terminal_of_80_columns(comparison: Co
     lines = rendered(replace(comparison, results=results, baseline="nesterov_exact"), 80)
     assert max(map(len, lines)) <= 80
     assert any("70.00 ± 10.00" in line and "nesterov_exact" in line for line in lines)
+
+
+def test_a_narrow_table_has_all_its_columns_and_notes(comparison: Comparison) -> None:
+    plain, edgy, _ = comparison.results
+    narrow = replace(comparison, results=(replace(plain, name="nesterov_exact"), edgy), baseline="nesterov_exact")
+    for width in (60, 70, 80):
+        lines = rendered(narrow, width)
+        assert max(map(len, lines)) <= width
+        assert any("against" in line or "basel" in line for line in lines)
+        notes = " ".join(" ".join(lines).split())
+        assert all(note in notes for note in report.notes(narrow))
+
+
+def test_a_study_in_which_every_lane_diverged_is_written(comparison: Comparison, tmp_path: Path) -> None:
+    wild = comparison.results[2]
+    nothing = replace(comparison, results=(wild,), baseline="wild")
+    assert sorted(path.name for path in report.write(nothing, tmp_path, {})) == NAMES
+    assert pd.read_csv(tmp_path / "evaluations.csv").empty
+    assert pd.read_csv(tmp_path / "results.csv").diverged.all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.11, 0.19), (0.0035, 0.095), (0.3, 20.0), (7e-3, 9e3)])
+def test_a_logarithmic_axis_has_two_labels_or_more(low: float, high: float) -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_ylim(low, high)
+    figures.logarithmic(axes)
+    inside = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert len(inside) >= 2
+    assert len({figures.power_of_ten(tick) for tick in inside}) == len(inside)
 
 
 def test_a_score_that_is_no_share_is_a_plain_number_and_ranks_in_its_direction(regression: Comparison) -> None:

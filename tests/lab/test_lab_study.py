@@ -169,7 +169,7 @@ def module(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "source", "message"),
     [
-        ("adm", "", "optimizer 'adm' is not known; known: sgd, momentum.*newton_cg; your own is written"),
+        ("adm", "", "optimizer 'adm' is not known; known: sgd, momentum.*newton_cg; any other.*jaxopt_lec:lamb"),
         ("nowhere_at_all:f", "", "'nowhere_at_all:f': there is no module nowhere_at_all"),
         ("optax.nowhere:f", "", "there is no module optax.nowhere"),
         ("my_optimizers:f", "g = 1", "my_optimizers has no attribute f"),

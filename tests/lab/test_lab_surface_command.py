@@ -100,6 +100,7 @@ def test_the_gallery_has_every_scene() -> None:
         (["--optimizers", ""], "no optimizer given"),
         (["--optimizer", "absent.module:f"], "there is no module absent"),
         (["--learning-rates", "0.1,0.2"], "2 learning rates for 7 optimizers: one for all or one each is needed"),
+        (["--optimizers", "adam", "--learning-rates", "1,2"], "2 learning rates for 1 optimizer: one for all or"),
         (["--learning-rates", "big"], "--learning-rates: 'big' is not a number"),
         (["--learning-rates", "0"], "learning rate 0.0: a positive number is needed"),
         (["--start", "1,2,3"], "start 1, 2, 3: ravine needs 2 finite numbers"),
