@@ -95,7 +95,7 @@ def grid(**values: Any) -> Grid:
 
 
 def random_grid(n: int, seed: int, /, **distributions: Any) -> Grid:
-    """Draw n points at random; a larger n adds points, another name changes the other names' values not.
+    """Draw n points at random; a larger n adds points, another name leaves the other names' values as they are.
 
     Args:
         n: how many, at least 1.

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxopt_lec.lab.errors import InputError
+
 PyTree: TypeAlias = Any
 
 
@@ -44,8 +46,10 @@ def observe(tx: optax.GradientTransformation) -> Observed:
 
     Returns:
         `init` as it was, and an `update` that needs `params` and works inside `jax.jit`, `jax.vmap` and `jax.lax.scan`.
-        Errors: ValueError without `params`.
+        Errors: InputError if `tx` is no transformation; ValueError in `update` without `params`.
     """
+    if not isinstance(tx, optax.GradientTransformation):
+        raise InputError(f"tx must be an optax.GradientTransformation, got a {type(tx).__name__}")
     tx = optax.with_extra_args_support(tx)
 
     def update(gradients: PyTree, state: Any, params: PyTree = None, **extra: Any) -> tuple[PyTree, Any, Statistics]:

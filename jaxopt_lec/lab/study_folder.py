@@ -83,14 +83,17 @@ def opened(path: Path, asked: Mapping[str, Any]) -> Iterator[StudyFolder]:
         asked: what decides the numbers, as JSON values; a study that continues was asked the same.
 
     Raises:
-        InputError: the folder holds another study or other files, or another program is running this one.
+        InputError: the folder cannot be made, holds another study or other files, or another program is running this one.
     """
     lock = None
     nothing = f"Nothing was run yet; the same call with {path} begins anew."
     try:
         with together("opening the study", nothing):
             if is_first():
-                path.mkdir(parents=True, exist_ok=True)
+                try:
+                    path.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise InputError(f"study {path}: the folder cannot be made: {error.strerror}") from error
                 lock = locked(path)
                 begin(path, asked)
         with together("comparing the study with what it was", nothing):

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jaxopt_lec as jl
+from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.observe import observe
 
 PARAMS = {"dense": {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.zeros(3)}, "scale": jnp.array(-2.0)}
@@ -79,3 +80,8 @@ def test_complex_norms_are_real():
 def test_params_are_asked_for():
     with pytest.raises(ValueError, match="observe needs params"):
         observe(optax.sgd(1.0)).update(GRADIENTS, optax.sgd(1.0).init(PARAMS))
+
+
+def test_a_factory_is_no_transformation():
+    with pytest.raises(InputError, match=r"tx must be an optax.GradientTransformation, got a function"):
+        observe(jl.sgd)

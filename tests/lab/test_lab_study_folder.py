@@ -140,6 +140,14 @@ def training(**options) -> lab.Sweep:
     return lab.sweep(task, points, seeds=2, side_by_side=2, **options)
 
 
+@pytest.mark.parametrize(("place", "reason"), [("letter.txt", "File exists"), ("letter.txt/study", "Not a directory")])
+def test_a_study_where_a_file_is_gets_one_line(tmp_path, place, reason):
+    (tmp_path / "letter.txt").write_text("Dear")
+    with pytest.raises(lab.InputError, match=rf"^study .*{place}: the folder cannot be made: {reason}$"):
+        training(study=tmp_path / place)
+    assert (tmp_path / "letter.txt").read_text() == "Dear"
+
+
 def test_a_finished_study_is_read_without_running_anything(tmp_path, monkeypatch):
     folder = tmp_path / "study"
     first = training(study=folder)
