@@ -15,6 +15,7 @@ from jaxopt_lec import named_leaves
 from jaxopt_lec.state.codecs import Codec, blockwise_8bit
 from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.stochastic_rounding import seed_of
+from jaxopt_lec.state.transformation import checked
 
 __all__ = ["CompressState", "Format", "compress", "decompress"]
 
@@ -74,12 +75,13 @@ def compress(
 
     Raises:
         ValueError: a pattern that no leaf of the state matches; a leaf without axes chosen.
-        TypeError: what is no codec; a leaf chosen that is not real and floating; a state that `compress` did not make.
+        TypeError: what is no transformation or no codec; a leaf chosen that is not real and floating; a state that `compress`
+            did not make.
     """
     for one in codec.values() if isinstance(codec, Mapping) else [codec]:
         if not isinstance(one, Codec) and not (one is None and isinstance(codec, Mapping)):
             raise TypeError(f"compress: {one!r} is no codec, such as state.blockwise_8bit")
-    tx = optax.with_extra_args_support(tx)
+    tx = checked("compress", tx)
 
     def init(params: PyTree) -> CompressState:
         inner = tx.init(params)

@@ -11,6 +11,7 @@ import optax
 
 from jaxopt_lec import named_leaves
 from jaxopt_lec.state.places import places
+from jaxopt_lec.state.transformation import checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,8 +73,12 @@ def inspect(
     Returns:
         A `Cost`: print it, or take its `table`. Slots are named as in the state: `0/slots/m` is the slot m of the first
         transformation of a chain.
+
+    Raises:
+        TypeError: what is no transformation.
     """
-    params, state = jax.eval_shape(lambda params: (params, tx.init(params)), params)
+    init = checked("inspect", tx).init
+    params, state = jax.eval_shape(lambda params: (params, init(params)), params)
     number = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
     groups: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
     for p, sharding in zip(jax.tree.leaves(params), _shardings(params, of_params), strict=True):

@@ -9,6 +9,7 @@ import optax
 
 from jaxopt_lec import named_leaves
 from jaxopt_lec.state.stochastic_rounding import random_bits, seed_of, to_bfloat16
+from jaxopt_lec.state.transformation import checked
 
 __all__ = ["MasterState", "apply_updates", "master", "master_parameters"]
 
@@ -47,11 +48,12 @@ def master(tx: optax.GradientTransformation, bits: Literal[24, 32] = 24) -> opta
 
     Raises:
         ValueError: other `bits`; no `params`; no bfloat16 parameter at `init`; parameters of another tree or shape later.
-        TypeError: a float16 or float8 parameter; one whose dtype changed; a state that `master` did not make.
+        TypeError: what is no transformation; a float16 or float8 parameter; one whose dtype changed; a state that `master`
+            did not make.
     """
     if bits not in (24, 32):
         raise ValueError(f"master: bits must be 24 or 32, got {bits!r}")
-    tx = optax.with_extra_args_support(tx)
+    tx = checked("master", tx)
 
     def init(params: PyTree) -> MasterState:
         treedef: Any

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxopt_lec import named_leaves
 from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.places import Place, kept_axes, numbers, places
+from jaxopt_lec.state.transformation import checked
 
 __all__ = ["abstract", "shard", "shardings"]
 
@@ -51,9 +52,10 @@ def shardings(
     Raises:
         ValueError: parameters without NamedShardings; more than one mesh; an axis that the mesh has not; a leaf of at least
             4,096 numbers that no rule places; a pattern that no leaf matches; a memory kind that the devices have not.
+        TypeError: what is no transformation.
     """
     treedef: Any
-    state = jax.eval_shape(tx.init, params)
+    state = jax.eval_shape(checked("shardings", tx).init, params)
     leaves, treedef = jax.tree.flatten(state)
     given = _given(params, of_params)
     mesh = _mesh(given)
@@ -74,7 +76,7 @@ def shardings(
 
 def abstract(tx: optax.GradientTransformation, params: PyTree, of_params: PyTree = None, **options: Any) -> PyTree:
     """Return shapes, dtypes and shardings of `tx.init(params)`, for `restore`; arguments as for `shardings`."""
-    state = jax.eval_shape(tx.init, params)
+    state = jax.eval_shape(checked("abstract", tx).init, params)
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         state,
@@ -103,7 +105,7 @@ def shard(
     Returns:
         A transformation with the state of `tx`. Errors: those of `shardings`.
     """
-    tx = optax.with_extra_args_support(tx)
+    tx = checked("shard", tx)
 
     def of_state(params: PyTree) -> PyTree:
         return shardings(tx, params, of_params, zero=zero, memory_kind=memory_kind, rules=rules)

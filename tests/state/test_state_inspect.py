@@ -95,3 +95,12 @@ def test_a_parameter_may_be_called_like_a_slot():
     found = state.shardings(jl.adam(0.1), params, whole)
     assert jax.tree.structure(found) == jax.tree.structure(jax.eval_shape(jl.adam(0.1).init, params))
     assert rows(state.inspect(jl.adam(0.1), params, of_params=whole)) == cost
+
+
+@pytest.mark.parametrize("tool", [state.abstract, state.compress, state.inspect, state.master, state.shard, state.shardings])
+def test_what_is_no_transformation_is_refused_by_every_tool(tool):
+    given = [{"w": jnp.ones(3)}] if tool in (state.abstract, state.inspect, state.shard, state.shardings) else []
+    with pytest.raises(TypeError, match=f"^{tool.__name__} takes an Optax transformation, got a function; call it"):
+        tool(jl.adam, *given)
+    with pytest.raises(TypeError, match=f"^{tool.__name__} takes an Optax transformation, got a Fused$"):
+        tool(jl.fuse(jl.adam(0.1)), *given)
