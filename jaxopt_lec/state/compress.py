@@ -75,7 +75,7 @@ def compress(
 
     Raises:
         ValueError: a pattern that no leaf of the state matches; a leaf without axes chosen.
-        TypeError: what is no transformation or no codec; a leaf chosen that is not real and floating; a state that `compress`
+        TypeError: no transformation or codec; a leaf chosen that is not real and floating; a state that `compress`
             did not make.
     """
     for one in codec.values() if isinstance(codec, Mapping) else [codec]:
