@@ -42,7 +42,6 @@ class Hoisted:
         given = jax.tree.leaves(scalars)
         # By the arrays' types. None where the function closes over values of an outer trace, which only it can reach.
         found: dict[Any, tuple[_Parts, list[jax.Array]] | None] = {}
-        computed: dict[ClosedJaxpr, list[jax.Array]] = {}
 
         def parts_for(arrays: Any, number: int) -> tuple[_Parts, list[jax.Array]] | None:
             traced = self._traceable.trace(scalars, arrays)
@@ -52,10 +51,8 @@ class Hoisted:
             if program not in self._parts:
                 self._parts[program] = _split(self._name, program, len(given), jax.tree.structure(traced.out_info))
             parts = self._parts[program]
-            if program not in computed:
-                met = parts.on_scalars(*given)
-                computed[program] = jaxopt_lec_in_one_array(*met) if several and met else met
-            return parts, computed[program]
+            met = parts.on_scalars(*given)
+            return parts, jaxopt_lec_in_one_array(*met) if several and met else met
 
         def call(arrays: Any) -> Any:
             leaves, treedef = jax.tree.flatten(arrays)

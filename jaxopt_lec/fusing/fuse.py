@@ -126,7 +126,7 @@ class _Plan:
         # Parts outlive the trace, and with them the program: it must not hold the trace's values.
         self.consts, program.consts = program.consts, {}
         wanted = [*self.read, *(program.outputs[k] for k in self.rest)]
-        self.with_xla = program.operations if self.traced.effects else program.needed(wanted, given)
+        self.with_xla = program.needed(wanted, given)
 
     def run(self, *arguments: PyTree) -> Any:
         if not self.parts:

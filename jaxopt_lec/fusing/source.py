@@ -145,7 +145,6 @@ class _Line(NamedTuple):
 
 def _lines(program: Program, operations: Iterable[Operation], names: dict[int, str], new: Iterator[int]) -> Iterator[_Line]:
     """Name the operations' results; what is called stands in the place of the call."""
-
     for operation in operations:
         operands = [_called(program, v, names) for v in operation.inputs]
         if (body := operation.body) is not None:
