@@ -9,10 +9,11 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 import oracles
-import torch
+import pytest
 
 import jaxopt_lec as jl
 
@@ -24,7 +25,8 @@ class Case:
     Attributes:
         make: learning_rate -> transformation.
         oracle: the NumPy float64 loop, called with the same `arguments`.
-        like_optax, like_torch: peers of the same numbers, `learning_rate -> transformation` and `(class, arguments)`.
+        like_optax, like_torch: peers of the same numbers, `learning_rate -> transformation` and `(class of torch.optim,
+            arguments)`, whose steps tests/record_rows.py recorded.
         float32: arguments for the oracle in the float32 law, with the reason beside the row.
         needs: what `update` must be given beside the gradients: "params", "value_fn".
         min_ndim: how many axes a leaf must have; the laws' smaller leaves get leading axes of length 1.
@@ -40,7 +42,7 @@ class Case:
     oracle: Callable[..., np.ndarray]
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     like_optax: Callable[[Any], optax.GradientTransformation] | None = None
-    like_torch: tuple[Any, Mapping[str, Any]] | None = None
+    like_torch: tuple[str, Mapping[str, Any]] | None = None
     float32: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     needs: tuple[str, ...] = ()
     min_ndim: int = 0
@@ -110,14 +112,14 @@ def sgd_decayed(learning_rate: Any, weight_decay: float) -> Any:
 
 
 CASES = [
-    Case("sgd", jl.sgd, oracles.sgd, like_optax=optax.sgd, like_torch=(torch.optim.SGD, {})),
+    Case("sgd", jl.sgd, oracles.sgd, like_optax=optax.sgd, like_torch=("SGD", {})),
     Case(
         "sgd_decayed",
         sgd_decayed,
         oracles.sgd,
         {"weight_decay": 0.1},
         like_optax=lambda lr: optax.chain(optax.add_decayed_weights(0.1), optax.sgd(lr)),
-        like_torch=(torch.optim.SGD, {"weight_decay": 0.1}),
+        like_torch=("SGD", {"weight_decay": 0.1}),
         needs=("params",),
     ),
     Case("momentum", jl.momentum, oracles.momentum),
@@ -127,14 +129,14 @@ CASES = [
         oracles.momentum,
         {"learning_rate_inside": False, "decay": 0.8},
         like_optax=lambda lr: optax.sgd(lr, momentum=0.8),
-        like_torch=(torch.optim.SGD, {"momentum": 0.8}),
+        like_torch=("SGD", {"momentum": 0.8}),
     ),
     Case(
         "momentum_dampened",
         jl.momentum,
         oracles.momentum,
         {"learning_rate_inside": False, "dampening": 0.3},
-        like_torch=(torch.optim.SGD, {"momentum": 0.9, "dampening": 0.3}),
+        like_torch=("SGD", {"momentum": 0.9, "dampening": 0.3}),
         same_program_as="momentum_outside",
     ),
     Case(
@@ -142,7 +144,7 @@ CASES = [
         jl.momentum,
         oracles.momentum,
         {"learning_rate_inside": False, "dampening": 1.0},
-        like_torch=(torch.optim.SGD, {"momentum": 0.9, "dampening": 1.0}),
+        like_torch=("SGD", {"momentum": 0.9, "dampening": 1.0}),
         same_program_as="momentum_outside",
         skip={
             "float32": "vₜ = γᵗ⁻¹ g₁ is the first gradient alone: 0 after 1,000 steps",
@@ -156,7 +158,7 @@ CASES = [
         oracles.nesterov_look_ahead,
         {"learning_rate_inside": False},
         like_optax=lambda lr: optax.sgd(lr, momentum=0.9, nesterov=True),
-        like_torch=(torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        like_torch=("SGD", {"momentum": 0.9, "nesterov": True}),
     ),
     Case(
         "nesterov_exact",
@@ -165,7 +167,7 @@ CASES = [
         needs=("params", "value_fn"),
         skip={"holes": "the loss function needs every parameter"},
     ),
-    Case("adagrad", jl.adagrad, oracles.adagrad, like_torch=(torch.optim.Adagrad, {"eps": 1e-10})),
+    Case("adagrad", jl.adagrad, oracles.adagrad, like_torch=("Adagrad", {"eps": 1e-10})),
     Case("adagrad_slide", jl.adagrad, oracles.adagrad, {"eps": 0.0, "eps_root": 1e-6}, same_program_as="adagrad"),
     Case(
         "adagrad_accumulator",
@@ -180,7 +182,7 @@ CASES = [
         jl.adagrad,
         oracles.adagrad,
         {"learning_rate_decay": 1e-3},
-        like_torch=(torch.optim.Adagrad, {"eps": 1e-10, "lr_decay": 1e-3}),
+        like_torch=("Adagrad", {"eps": 1e-10, "lr_decay": 1e-3}),
         same_program_as="adagrad",
     ),
     Case(
@@ -188,7 +190,7 @@ CASES = [
         jl.rmsprop,
         oracles.rmsprop,
         like_optax=lambda lr: optax.rmsprop(lr, decay=0.9, eps=1e-8, eps_in_sqrt=False),
-        like_torch=(torch.optim.RMSprop, {"alpha": 0.9, "eps": 1e-8}),
+        like_torch=("RMSprop", {"alpha": 0.9, "eps": 1e-8}),
     ),
     Case(
         "rmsprop_slide",
@@ -203,23 +205,23 @@ CASES = [
         jl.rmsprop,
         oracles.rmsprop,
         {"centered": True, "decay": 0.99},
-        like_torch=(torch.optim.RMSprop, {"alpha": 0.99, "eps": 1e-8, "centered": True}),
+        like_torch=("RMSprop", {"alpha": 0.99, "eps": 1e-8, "centered": True}),
     ),
     Case(
         "rmsprop_momentum",
         jl.rmsprop,
         oracles.rmsprop,
         {"momentum": 0.9},
-        like_torch=(torch.optim.RMSprop, {"alpha": 0.9, "eps": 1e-8, "momentum": 0.9}),
+        like_torch=("RMSprop", {"alpha": 0.9, "eps": 1e-8, "momentum": 0.9}),
     ),
     Case(
         "adadelta",
         jl.adadelta,
         oracles.adadelta,
         like_optax=lambda lr: optax.adadelta(lr, rho=0.95, eps=1e-6),
-        like_torch=(torch.optim.Adadelta, {"rho": 0.95, "eps": 1e-6}),
+        like_torch=("Adadelta", {"rho": 0.95, "eps": 1e-6}),
     ),
-    Case("adam", jl.adam, oracles.adam, like_optax=optax.adam, like_torch=(torch.optim.Adam, {})),
+    Case("adam", jl.adam, oracles.adam, like_optax=optax.adam, like_torch=("Adam", {})),
     Case(
         "adam_slide",
         jl.adam,
@@ -249,10 +251,10 @@ CASES = [
         oracles.adamw,
         {"weight_decay": 0.05},
         like_optax=lambda lr: optax.adamw(lr, weight_decay=0.05),
-        like_torch=(torch.optim.AdamW, {"weight_decay": 0.05}),
+        like_torch=("AdamW", {"weight_decay": 0.05}),
         needs=("params",),
     ),
-    Case("amsgrad", jl.amsgrad, oracles.amsgrad, like_torch=(torch.optim.Adam, {"amsgrad": True})),
+    Case("amsgrad", jl.amsgrad, oracles.amsgrad, like_torch=("Adam", {"amsgrad": True})),
     Case(
         "amsgrad_hat",
         jl.amsgrad,
@@ -291,11 +293,11 @@ CASES = [
         oracles.adamax,
         {"b2": 0.95, "eps": 0.0, "eps_max": 1e-3},
         like_optax=lambda lr: optax.adamax(lr, b2=0.95, eps=1e-3),
-        like_torch=(torch.optim.Adamax, {"betas": (0.9, 0.95), "eps": 1e-3}),
+        like_torch=("Adamax", {"betas": (0.9, 0.95), "eps": 1e-3}),
         float32={"b2": float(np.float32(0.95))},
         same_program_as="adamax",
     ),
-    Case("nadam", jl.nadam, oracles.nadam, like_torch=(torch.optim.NAdam, {})),
+    Case("nadam", jl.nadam, oracles.nadam, like_torch=("NAdam", {})),
     Case(
         "nadam_constant",
         jl.nadam,
@@ -320,7 +322,7 @@ CASES = [
         jl.radam,
         oracles.radam,
         {"threshold": 5.0, "b2": 0.99, "eps": 0.0, "eps_hat": 1e-3},
-        like_torch=(torch.optim.RAdam, {"betas": (0.9, 0.99), "eps": 1e-3}),
+        like_torch=("RAdam", {"betas": (0.9, 0.99), "eps": 1e-3}),
         float32={"b2": float(np.float32(0.99))},
         same_program_as="radam",
     ),
@@ -338,7 +340,7 @@ CASES = [
         "rprop",
         jl.rprop,
         oracles.rprop,
-        like_torch=(torch.optim.Rprop, {}),
+        like_torch=("Rprop", {}),
         float32={"eta_plus": float(np.float32(1.2))},  # a step size is a power of it
         skip={"complex": HAS_NO_SIGN, "set_rate": "the rate is the first step size, and init's"},
     ),
@@ -347,7 +349,7 @@ CASES = [
         jl.asgd,
         oracles.asgd,
         {"start": 3.0},
-        like_torch=(torch.optim.ASGD, {"t0": 3.0}),
+        like_torch=("ASGD", {"t0": 3.0}),
         needs=("params",),
         skip={"set_rate": "a rate acts one step late, as in PyTorch, and that of the first step is init's"},
     ),
@@ -363,7 +365,7 @@ CASES = [
         jl.adafactor,
         oracles.adafactor,
         {"eps": 0.0, "eps_floor": 1e-3},
-        like_torch=(torch.optim.Adafactor, {"eps": (1e-3, 1e-3)}),
+        like_torch=("Adafactor", {"eps": (1e-3, 1e-3)}),
         needs=("params",),
         same_program_as="adafactor",
     ),
@@ -372,7 +374,7 @@ CASES = [
         adafactor_with_machine_floor,
         oracles.adafactor,
         {"eps": 0.0, "eps_floor": float(np.finfo(np.float64).eps)},
-        like_torch=(torch.optim.Adafactor, {}),
+        like_torch=("Adafactor", {}),
         float32={"eps_floor": float(np.finfo(np.float32).eps)},
         needs=("params",),
     ),
@@ -422,6 +424,29 @@ CASES = [
 ]
 
 
+def kind(case: Case) -> tuple[Any, ...]:
+    """Return what the lifter sees of a row: what it needs, and its slots as shapes on a leaf of two axes."""
+    leaf = jax.ShapeDtypeStruct((2, 3), np.float32)
+    states = jax.tree.leaves(jax.eval_shape(case.tx.init, leaf), is_leaf=lambda x: isinstance(x, jl.EquationState))
+    slots = tuple(tuple(slot.shape for slot in state.slots.values()) for state in states if hasattr(state, "slots"))
+    return case.needs, case.min_ndim, slots
+
+
+def kinds(law: str = "", without: str = "") -> list[Any]:
+    """Return one row for each program, of those that a law holds for; all but one row of each kind are `thorough`.
+
+    For laws about the lifter, or about a tool over any state: they treat equal kinds alike, whatever their equations are.
+    Rows that need what `without` names are left out.
+    """
+    seen, rows = set(), []
+    for case in programs(law):
+        if without in case.needs:
+            continue
+        rows.append(pytest.param(case, id=case.name, marks=[pytest.mark.thorough] if kind(case) in seen else []))
+        seen.add(kind(case))
+    return rows
+
+
 def applying(law: str) -> list[Case]:
     """Return the rows that a law holds for."""
     return [case for case in CASES if law not in case.skip]
@@ -433,3 +458,11 @@ def programs(law: str = "") -> list[Case]:
     for case in applying(law):
         rows.setdefault(case.same_program_as or case.name, case)
     return list(rows.values())
+
+
+def numbers_thorough(law: str = "") -> list[Any]:
+    """Return the rows that a law holds for; those that differ from another in numbers alone are `thorough`."""
+    first = programs(law)
+    return [
+        pytest.param(case, id=case.name, marks=[] if case in first else [pytest.mark.thorough]) for case in applying(law)
+    ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import re
 
 import chex
@@ -12,15 +13,14 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-import torch
-from cases import CASES, applying, programs
+from agreement import agree
+from cases import CASES, applying, kinds, numbers_thorough, programs
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
+from torch_steps import RATE, ROWS, START, followed, stored, wild_gradients
 
 import jaxopt_lec as jl
 from jaxopt_lec.train_state import TrainState
-
-every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def for_cases(law):
@@ -30,6 +30,11 @@ def for_cases(law):
 def for_programs(law=""):
     """For laws that no number of the state has a part in: rows of the same program are one."""
     return pytest.mark.parametrize("case", programs(law), ids=str)
+
+
+def for_kinds(law=""):
+    """For laws about the lifter alone."""
+    return pytest.mark.parametrize("case", kinds(law))
 
 
 def as_optax_and_flax_promote():
@@ -59,16 +64,6 @@ def updates_of(tx, params, gradients):
     return jax.jit(lambda: jax.lax.scan(body, (params, tx.init(params)), gradients)[1])()
 
 
-def wild_gradients(steps, dtype=np.float64, seed=0):
-    """Gradients whose coordinates have scales from 1e-6 to 1e6, one of which never sees a gradient."""
-    rng = np.random.default_rng(seed)
-    gradients = rng.standard_normal((steps, 6, 3)) * 10.0 ** rng.uniform(-6, 6, (6, 3))
-    if np.issubdtype(dtype, np.complexfloating):
-        gradients = gradients * np.exp(2j * np.pi * rng.random((steps, 6, 3)))
-    gradients[:, 2, 1] = 0
-    return gradients.astype(dtype)
-
-
 def at_least(case, tree):
     """The tree, with leading axes of length 1 where the method wants more axes than a leaf has."""
     return jax.tree.map(lambda x: x.reshape((1,) * (case.min_ndim - x.ndim) + x.shape), tree)
@@ -78,14 +73,15 @@ def params_tree(case, dtype=jnp.float32):
     rng = np.random.default_rng(1)
 
     def draw(*shape):
-        return jnp.asarray(rng.standard_normal(shape), dtype)
+        return jnp.asarray(rng.standard_normal(shape).astype(dtype))
 
     return at_least(case, {"dense": {"kernel": draw(4, 3), "bias": draw(3)}, "head": [draw(4, 3)], "scale": draw()})
 
 
 def gradients_tree(case, steps, dtype=jnp.float32):
     rng = np.random.default_rng(2)
-    return jax.tree.map(lambda p: jnp.asarray(rng.standard_normal((steps, *p.shape)), dtype), params_tree(case))
+    # NumPy's, for JAX compiles a program for each shape that is sliced.
+    return jax.tree.map(lambda p: rng.standard_normal((steps, *p.shape)).astype(dtype), params_tree(case))
 
 
 def small(tree):
@@ -94,10 +90,20 @@ def small(tree):
 
 
 def at(tree, k):
-    return jax.tree.map(lambda x: x[k], tree)
+    return jax.tree.map(lambda x: x[k, ...], tree)
+
+
+@functools.cache
+def jitted_step(case):
+    """The step of `case.tx`, compiled once for the laws that take it with the same tree."""
+    return jax.jit(functools.partial(step, case.tx))
 
 
 # --- the equation itself
+
+
+def oracle_of(case):
+    return f"its equation and tests/oracles/{case.oracle.__module__.split('.')[-1]}.py"
 
 
 def oracle_updates(case, gradients, theta, learning_rate):
@@ -110,21 +116,23 @@ SCHEDULES = {"number": 0.05, "schedule": lambda count: 0.05 / (1 + 0.1 * count)}
 
 
 @pytest.mark.parametrize("rate", SCHEDULES)
-@pytest.mark.parametrize("dtype", [np.float64, np.complex128], ids=["real", "complex"])
 @for_cases("oracle")
-def test_float64_equals_the_oracle(case, dtype, rate):
-    if dtype is np.complex128 and "complex" in case.skip:
-        pytest.skip(case.skip["complex"])
-    gradients = wild_gradients(50, dtype)
-    theta = np.zeros((6, 3), dtype) if "weight_decay" not in case.arguments else np.full((6, 3), 0.7, dtype)
-    expected = oracle_updates(case, gradients, theta, SCHEDULES[rate])
+def test_float64_equals_the_oracle(case, rate):
+    # Real and complex as two leaves of one tree: one program.
+    dtypes = {"real": np.float64} | ({} if "complex" in case.skip else {"complex": np.complex128})
+    start = 0.7 if "weight_decay" in case.arguments else 0.0
+    gradients = {name: wild_gradients(50, dtype) for name, dtype in dtypes.items()}
+    thetas = {name: np.full((6, 3), start, dtype) for name, dtype in dtypes.items()}
     with jax.enable_x64(True):
-        tx = case.make(SCHEDULES[rate])
-        ours = np.asarray(updates_of(tx, jnp.asarray(theta), jnp.asarray(gradients)))
-    # Each coordinate against its own largest update and parameter: a misplaced ε shows only where gradients are small.
-    scale = np.max(np.abs(expected), axis=0) + np.abs(theta)
-    assert np.all(np.abs(ours - expected) <= 1e-12 * (np.max(scale) if case.mixes else scale))
-    assert np.all(ours[:, 2, 1] == expected[:, 2, 1]) or "weight_decay" in case.arguments or case.mixes
+        updates = updates_of(case.make(SCHEDULES[rate]), *jax.tree.map(jnp.asarray, (thetas, gradients)))
+    for name, theta in thetas.items():
+        expected = oracle_updates(case, gradients[name], theta, SCHEDULES[rate])
+        ours = np.asarray(updates[name])
+        # Each coordinate against its own largest update and parameter: a misplaced ε shows only where gradients are small.
+        scale = np.max(np.abs(expected), axis=0) + np.abs(theta)
+        scale = np.max(scale) if case.mixes else scale
+        agree(case, f"float64 is the oracle's, {name}", ours, expected, 1e-12, scale=scale, look=oracle_of(case))
+        assert np.all(ours[:, 2, 1] == expected[:, 2, 1]) or start or case.mixes, f"{case}: {name}: moved without gradient"
 
 
 @for_cases("float32")
@@ -135,8 +143,8 @@ def test_float32_stays_within_1e6_of_float64_over_1000_steps(case):
     exactly = dataclasses.replace(case, arguments={**case.arguments, **case.float32})
     expected = oracle_updates(exactly, gradients.astype(np.float64), np.zeros(40), learning_rate)
     ours = np.asarray(updates_of(case.make(learning_rate), jnp.zeros(40), jnp.asarray(gradients)), np.float64)
-    error = np.max(np.abs(ours - expected), axis=1) / np.max(np.abs(expected), axis=1)
-    assert error.max() <= 1e-6, f"{error.max():.2e} at step {error.argmax() + 1}"
+    largest = np.max(np.abs(expected), axis=1, keepdims=True)
+    agree(case, "float32 is float64 over 1,000 steps", ours, expected, 1e-6, scale=largest, look=oracle_of(case))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.like_optax], ids=str)
@@ -147,29 +155,25 @@ def test_equals_optax(case):
         peer = optax.with_extra_args_support(case.like_optax(0.05))
         expected = np.asarray(updates_of(peer, params, gradients))
         ours = np.asarray(updates_of(case.make(0.05), params, gradients))
-    assert np.all(np.abs(ours - expected) <= 1e-12 * np.max(np.abs(expected) + 0.7, axis=0))
+    scale = np.max(np.abs(expected) + 0.7, axis=0)
+    agree(case, "equals optax", ours, expected, 1e-12, scale=scale, look="like_optax in tests/cases.py")
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.like_torch], ids=str)
+@pytest.mark.parametrize("case", ROWS, ids=str)
 def test_equals_torch(case):
-    gradients, theta = wild_gradients(50), np.full((6, 3), 0.7)
-    make, arguments = case.like_torch
-    weight = torch.nn.Parameter(torch.tensor(theta))
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # otherwise torch keeps some scalars in float32
-    try:
-        optimizer = make([weight], lr=0.05, **arguments)
-        path = [theta]
-        for gradient in gradients:
-            weight.grad = torch.tensor(gradient)
-            optimizer.step()
-            path.append(weight.detach().numpy().copy())
-    finally:
-        torch.set_default_dtype(before)
+    path = stored()[case.name]
     with jax.enable_x64(True):
-        ours = np.cumsum(np.asarray(updates_of(case.make(0.05), jnp.asarray(theta), jnp.asarray(gradients))), axis=0) + theta
-    reached = np.maximum.accumulate(np.abs(np.stack(path[1:])), axis=0)
-    assert np.all(np.abs(ours - np.stack(path[1:])) <= 1e-12 * reached)
+        updates = updates_of(case.make(RATE), jnp.full((6, 3), START), jnp.asarray(wild_gradients(50)))
+    ours = np.cumsum(np.asarray(updates), axis=0) + START
+    scale = np.maximum.accumulate(np.abs(path), axis=0)
+    agree(case, "equals torch", ours, path, 1e-12, scale=scale, look="like_torch in tests/cases.py")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", ROWS, ids=str)
+def test_the_stored_steps_are_those_of_the_installed_torch(case):
+    pytest.importorskip("torch")
+    np.testing.assert_allclose(followed(case), stored()[case.name], rtol=1e-13)
 
 
 # --- the program
@@ -199,7 +203,7 @@ def test_a_row_of_the_same_program_differs_in_numbers_alone(case):
 # --- trees
 
 
-@for_programs("leaves")
+@for_kinds("leaves")
 def test_a_tree_is_its_leaves(case):
     params, gradients = params_tree(case), gradients_tree(case, 5)
     run = jax.jit(functools.partial(updates_of, case.tx))  # compiled once for leaves of one shape
@@ -208,7 +212,7 @@ def test_a_tree_is_its_leaves(case):
         np.testing.assert_allclose(together, run(p, g), rtol=2e-6, atol=1e-7)
 
 
-@for_programs("leaves")
+@for_kinds("leaves")
 def test_permuting_leaves_permutes_results(case):
     params, gradients = jax.tree.leaves(params_tree(case)), jax.tree.leaves(gradients_tree(case, 5))
     order = [3, 1, 0, 2]
@@ -219,7 +223,7 @@ def test_permuting_leaves_permutes_results(case):
 
 
 @pytest.mark.parametrize("hole", [None, optax.MaskedNode()], ids=["None", "masked"])
-@for_programs("holes")
+@for_kinds("holes")
 def test_leaves_without_gradient_pass_through(case, hole):
     tx, params, gradients = case.tx, params_tree(case), gradients_tree(case, 3)
     state = tx.init(params)
@@ -236,7 +240,7 @@ def test_leaves_without_gradient_pass_through(case, hole):
         np.testing.assert_array_equal(x, before if untouched else other)
 
 
-@for_programs("holes")
+@for_kinds("holes")
 def test_masked_leaves_get_no_state(case):
     params, gradients = params_tree(case), at(gradients_tree(case, 1), 0)
     mask = {"dense": {"kernel": True, "bias": False}, "head": True, "scale": False}
@@ -252,20 +256,19 @@ def test_masked_leaves_get_no_state(case):
 # --- compilation
 
 
-@every_case
+@for_programs()
 def test_jit_equals_eager(case):
     with jax.enable_x64(True):
         params, gradients = small(params_tree(case, jnp.float64)), small(gradients_tree(case, 3, jnp.float64))
         tx = case.tx
         eager, compiled = (params, tx.init(params)), (params, tx.init(params))
-        jitted = jax.jit(functools.partial(step, tx))
         for k in range(3):
             eager = step(tx, at(gradients, k), eager[1], eager[0])
-            compiled = jitted(at(gradients, k), compiled[1], compiled[0])
+            compiled = jitted_step(case)(at(gradients, k), compiled[1], compiled[0])
         chex.assert_trees_all_close(eager, compiled, rtol=1e-12, atol=1e-14)
 
 
-@for_programs()
+@for_kinds()
 def test_scan_equals_loop(case):
     with jax.enable_x64(True):
         params, gradients = small(params_tree(case, jnp.float64)), small(gradients_tree(case, 4, jnp.float64))
@@ -290,7 +293,7 @@ DTYPES = [
 
 
 @pytest.mark.parametrize(("of_params", "of_gradients"), DTYPES, ids="-".join)
-@every_case
+@for_programs()
 def test_update_keeps_shapes_dtypes_and_weak_types(case, of_params, of_gradients):
     if of_params == "complex64" and "complex" in case.skip:
         pytest.skip(case.skip["complex"])
@@ -323,7 +326,7 @@ def is_equation_state(x):
     return isinstance(x, jl.EquationState)
 
 
-@for_programs()
+@for_kinds()
 def test_sharding_of_the_state_is_a_fixed_point(case):
     mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
     split = NamedSharding(mesh, PartitionSpec("model"))
@@ -340,7 +343,7 @@ def test_sharding_of_the_state_is_a_fixed_point(case):
         assert not y.ndim or y.sharding.is_equivalent_to(x.sharding, x.ndim)
 
 
-@for_programs()
+@for_kinds()
 def test_one_trace_for_many_steps_and_many_learning_rates(case):
     params, gradients = params_tree(case), gradients_tree(case, 4)
     tx = case.tx
@@ -390,7 +393,7 @@ def test_a_state_may_be_donated_and_the_users_arrays_survive(case):
     assert rate == 0.1
 
 
-@for_programs()
+@for_kinds()
 def test_a_learning_rate_from_outside_a_trace_is_obeyed_in_each_step(case):
     params, gradients = small(params_tree(case)), small(at(gradients_tree(case, 1), 0))
     injected = optax.inject_hyperparams(lambda learning_rate: case.make(learning_rate))(learning_rate=0.1)
@@ -413,14 +416,15 @@ def test_init_needs_only_shapes(case):
     chex.assert_trees_all_equal_shapes_and_dtypes(abstract, tx.init(params))
 
 
-@for_programs()
+@for_kinds()
 def test_no_tracer_leaks(case):
+    gc.freeze()  # the check collects garbage at each trace: from what the test makes, not from all that is loaded
     params = gradients = at_least(case, {"w": jnp.ones(2)})  # checking for leaks caches nothing
     with jax.checking_leaks():
         jax.jit(lambda rate: step(case.make(rate), gradients, case.make(rate).init(params), params))(0.1)
 
 
-@for_programs()
+@for_kinds()
 def test_update_leaves_its_arguments_alone(case):
     tx, params, gradients = case.tx, params_tree(case), at(gradients_tree(case, 1), 0)
     state = tx.init(params)
@@ -432,7 +436,7 @@ def test_update_leaves_its_arguments_alone(case):
 # --- hyperparameters as data
 
 
-@for_programs()
+@for_kinds()
 def test_vmap_over_learning_rates_equals_separate_runs(case):
     with jax.enable_x64(True):
         params, gradients = small(params_tree(case, jnp.float64)), small(gradients_tree(case, 3, jnp.float64))
@@ -443,17 +447,17 @@ def test_vmap_over_learning_rates_equals_separate_runs(case):
             chex.assert_trees_all_close(at(together, k), run(rate), rtol=1e-11, atol=1e-14)
 
 
-@for_cases("hyper_gradient")
+@pytest.mark.parametrize("case", numbers_thorough("hyper_gradient"))
 def test_differentiable_in_the_learning_rate(case):
     with jax.enable_x64(True):
         # A coordinate that starts at its minimum has gradient 0, and a bias starts at 0: there a careless √ has derivative
         # ∞ · 0, of a coordinate or of a leaf's norm.
-        params = {"w": jnp.asarray([1.0, -2.0, 0.0]), "b": jnp.asarray(0.5), "bias": jnp.zeros(2), "still": jnp.ones(2)}
-        params = at_least(case, params)
+        params = at_least(case, {"w": jnp.asarray([1.0, -2.0, 0.0, 0.5, 1.0]), "bias": jnp.zeros(2)})
 
         def loss(params):
-            at_minimum = jnp.sum((params["still"] - 1) ** 2)
-            return jnp.sum(params["w"] ** 2) + jnp.sum((params["b"] - 1) ** 4 + (params["bias"] - 1) ** 2) + at_minimum
+            w, bias = params["w"], params["bias"]
+            squares = jnp.sum(w[..., :3] ** 2) + jnp.sum((w[..., 4:] - 1) ** 2) + jnp.sum((bias - 1) ** 2)
+            return squares + jnp.sum((w[..., 3] - 1) ** 4)
 
         def after_training(rate):
             tx = case.make(rate)
@@ -465,17 +469,21 @@ def test_differentiable_in_the_learning_rate(case):
 
             return loss(jax.lax.scan(body, (params, tx.init(params)), length=4)[0][0])
 
-        value_and_exact = jax.jit(jax.value_and_grad(after_training))
-        (_, exact), h = value_and_exact(0.01), 1e-6
+        @jax.jit
+        def value_reverse_and_forward(rate):
+            return *jax.value_and_grad(after_training)(rate), jax.jacfwd(after_training)(rate)
+
+        h = 1e-6
+        (lower, _, _), (_, exact, forward), (upper, _, _) = (value_reverse_and_forward(0.01 + d) for d in (-h, 0, h))
         assert np.isfinite(exact)
-        np.testing.assert_allclose(exact, (value_and_exact(0.01 + h)[0] - value_and_exact(0.01 - h)[0]) / (2 * h), rtol=1e-5)
-        np.testing.assert_allclose(jax.jit(jax.jacfwd(after_training))(0.01), exact, rtol=1e-9)
+        np.testing.assert_allclose(exact, (upper - lower) / (2 * h), rtol=1e-5)
+        np.testing.assert_allclose(forward, exact, rtol=1e-9)
 
 
 # --- extra arguments
 
 
-@for_programs()
+@for_kinds()
 def test_unknown_extra_arguments_are_accepted_and_missing_ones_named(case):
     tx, params, gradients = case.tx, params_tree(case), at(gradients_tree(case, 1), 0)
     state = tx.init(params)
@@ -513,7 +521,7 @@ WRAPPERS = {
 }
 
 
-@for_programs()
+@for_kinds()
 def test_lives_inside_optax_wrappers(case):
     # All wrappers in one program: what is tested is the fit, and each alone would be a compilation.
     params = at_least(case, {"w": jnp.full((3, 2), 10.0), "b": jnp.full(2, 20.0)})
@@ -544,7 +552,7 @@ def test_lives_inside_optax_wrappers(case):
         assert optax.tree.get_all_with_path(state, "learning_rate"), name
 
 
-@for_programs()
+@for_kinds()
 def test_optax_finds_the_parameter_shaped_parts_of_the_state(case):
     tx, params = case.tx, params_tree(case)
     state = tx.init(params)
@@ -557,7 +565,7 @@ def bowl(params):
     return sum(jnp.sum((p - 1) ** 2 + 0.1 * (p - 1) ** 4) for p in jax.tree.leaves(params))
 
 
-@for_programs()
+@for_kinds()
 def test_trains_in_nnx_optimizer(case):
     class Model(nnx.Module):
         def __init__(self, rngs):
@@ -578,7 +586,7 @@ def test_trains_in_nnx_optimizer(case):
     assert loss(model) < before
 
 
-@for_programs()
+@for_kinds()
 def test_trains_in_linen_train_state(case):
     model = nn.Dense(2, use_bias=case.min_ndim < 2)
     params = model.init(jax.random.key(0), jnp.ones((1, 3)))["params"]
@@ -594,11 +602,11 @@ def test_trains_in_linen_train_state(case):
     assert bowl(after.params) < bowl(params)
 
 
-@for_programs()
+@for_kinds()
 def test_next_step_after_orbax_restore_is_bit_equal(case, tmp_path):
     params, gradients = small(params_tree(case)), small(gradients_tree(case, 3))
     tx = case.tx
-    train = jax.jit(functools.partial(step, tx))
+    train = jitted_step(case)
     state = tx.init(params)
     for k in range(2):
         params, state = train(at(gradients, k), state, params)
@@ -621,7 +629,10 @@ RATES = {"sgd": 0.1, "momentum": 0.02, "nesterov": 0.02, "adadelta": 30.0, "adag
 
 @for_cases("converges")
 def test_converges_to_the_minimum(case):
-    params = params_tree(case)
+    params = {name: tree for name, tree in params_tree(case).items() if name != "head"}  # as large as the kernel
+    if case.factory is jl.lamb:
+        # Its step is a share of the leaf's norm: a leaf of one number shrinks towards 0 and passes it only by underflow.
+        params = jax.tree.map(jnp.abs, params)
     rate = RATES.get(case.name.split("_")[0], 0.2)
     tx = case.make(optax.cosine_decay_schedule(rate, 1000))
 
@@ -629,9 +640,10 @@ def test_converges_to_the_minimum(case):
         params, state = carry
         value, gradient = jax.value_and_grad(bowl)(params)
         updates, state = tx.update(gradient, state, params, value=value, grad=gradient, value_fn=bowl)
-        return (optax.apply_updates(params, updates), state), value
+        return (optax.apply_updates(params, updates), state), None
 
     with as_optax_and_flax_promote():
-        (params, _), values = jax.jit(lambda: jax.lax.scan(body, (params, tx.init(params)), length=1000))()
+        (params, _), _ = jax.jit(lambda: jax.lax.scan(body, (params, tx.init(params)), length=1000))()
     bound = 0.1 if case.name in ("adamw", "lamb_decayed", "sgd_decayed") else 1e-3  # weight decay pulls towards the origin
-    assert all(np.all(np.abs(p - 1) < bound) for p in jax.tree.leaves(params)), values[-1]
+    reached = max(float(np.max(np.abs(p - 1))) for p in jax.tree.leaves(params))
+    assert reached < bound, f"{case}: converges: measured {reached:.2e} from the minimum, permitted {bound:g}, at {rate = }"

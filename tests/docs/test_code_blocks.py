@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 KOREAN = sorted((ROOT / "docs" / "ko").rglob("*.md"))
+# Pages whose blocks are studies and comparisons with frameworks, of up to a minute each.
+STUDIES = {"compare.md", "sweep.md", "surfaces.md", "coming_from_keras.md", "coming_from_pytorch.md"}
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
 
 
@@ -37,7 +39,14 @@ def as_a_reader_finds_it(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("as_a_reader_finds_it")
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page not in KOREAN], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.thorough] if page.name in STUDIES else [])
+        for page in PAGES
+        if blocks(page) and page not in KOREAN
+    ],
+)
 def test_python_blocks_run(page, monkeypatch):
     # A module of the namespace's name, so that classes defined in a block can be pickled and inspected as usual.
     module = types.ModuleType(f"page_{page.stem}")

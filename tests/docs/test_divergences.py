@@ -10,6 +10,10 @@ import numpy as np
 import oracles
 import pytest
 
+pytest.importorskip("torch")
+pytest.importorskip("keras")
+pytestmark = pytest.mark.thorough  # each row is run in both frameworks
+
 DOCS = Path(__file__).parents[2] / "docs"
 SCRIPT = DOCS / "make_divergences.py"
 PAGE_OF = {"PyTorch": DOCS / "coming_from_pytorch.md", "Keras": DOCS / "coming_from_keras.md"}

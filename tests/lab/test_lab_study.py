@@ -344,7 +344,10 @@ def test_there_are_about_25_of_them(steps: int) -> None:
     assert (np.diff(found)[:-1] == found[0]).all()
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lion", "radam", "newton_cg"])
+@pytest.mark.parametrize(
+    "name",
+    ["adam", *(pytest.param(name, marks=pytest.mark.thorough) for name in ["sgd", "adamw", "lion", "radam", "newton_cg"])],
+)
 def test_watching_changes_no_bit(name: str) -> None:
     workload = load_workload("digits-mlp", Remedies(dropout=0.2, batch_norm=True))
     steps, validation = 40, hold(workload.data.validation, 360)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from cases import CASES, programs
+from cases import Case, kinds
 from flax import nnx
 
 import jaxopt_lec as jl
@@ -80,12 +80,9 @@ OPTAX = {
 }
 
 
-@pytest.mark.parametrize(
-    "tx", [*(pytest.param(c.tx, id=c.name) for c in programs()), *(pytest.param(tx, id=k) for k, tx in OPTAX.items())]
-)
-def test_a_codec_that_loses_nothing_changes_no_bit(tx, request):
-    case = next((case for case in CASES if case.name == request.node.callspec.id), None)
-    params, gradients = holding(case) if case else problem()
+@pytest.mark.parametrize("case", [*kinds(), *(pytest.param(tx, id=name) for name, tx in OPTAX.items())])
+def test_a_codec_that_loses_nothing_changes_no_bit(case):
+    tx, (params, gradients) = (case.tx, holding(case)) if isinstance(case, Case) else (case, problem())
     gradients = jax.tree.map(lambda g: g[:3], gradients)
     plain, plain_state = trained(tx, params, gradients, one_by_one)
     ours, our_state = trained(state.compress(tx, Bits(), where=with_axes), params, gradients, one_by_one)
@@ -94,7 +91,7 @@ def test_a_codec_that_loses_nothing_changes_no_bit(tx, request):
     jax.tree.map(np.testing.assert_array_equal, (ours, state.decompress(our_state)), (plain, plain_state))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "value_fn" not in case.needs], ids=str)
+@pytest.mark.parametrize("case", kinds(without="value_fn"))
 def test_eight_bits_train_every_optimizer(case):
     """Its path stays near that of full width: within a tenth of the way that it goes, for each leaf in the 2-norm."""
     params, gradients = holding(case)

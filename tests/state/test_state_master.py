@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import programs
+from cases import kinds
 
 import jaxopt_lec as jl
 from jaxopt_lec import state
@@ -98,7 +98,7 @@ def test_small_steps_follow_float32_where_bfloat16_stalls(bits):
     assert abs(np.mean(rounded - wide)) < 0.01 * away
 
 
-@pytest.mark.parametrize("case", [case for case in programs() if "value_fn" not in case.needs], ids=str)
+@pytest.mark.parametrize("case", kinds(without="value_fn"))
 def test_32_bits_train_as_float32_does(case):
     """The same numbers to the last bits, for every optimizer: rounding of θ + u in float32 is all there is."""
     rng = np.random.default_rng(0)
