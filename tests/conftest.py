@@ -1,25 +1,11 @@
 """What all tests share: a quick compiler, two CPU devices, strict promotion, and no use of the network."""
 
 import gc
-import os
 from collections import Counter
-from pathlib import Path
 
-import jaxlib
+import quick_compiler
 
-# Most of the time of these tests is XLA's, which compiles thousands of small programs that run for microseconds. So it
-# optimizes less here, unless JAXOPT_LEC_SHIPPED_COMPILER asks for the compiler that users have. These are variables of the
-# environment, so that child processes have them too, and are set before JAX starts.
-QUICK = ["--xla_cpu_parallel_codegen_split_count=1"]  # no threads for a program of one small kernel
-if jaxlib.version.__version_info__ < (0, 12):
-    QUICK.append("--xla_cpu_use_fusion_emitters=false")  # half of the time of compiling; later versions stop at the flag
-if not os.environ.get("JAXOPT_LEC_SHIPPED_COMPILER"):
-    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK]).strip()
-    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# What was compiled once is read by the other worker, by child processes and by the next run.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+quick_compiler.choose()  # before JAX starts
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
