@@ -309,7 +309,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             {slot: _fitted(f"slot {slot!r}", new[slot], x) for slot, x in slots.items()},
         )
 
-    hoisted = Hoisted(name, on_leaf)
+    hoisted, compiled = Hoisted(name, on_leaf), jax.jit(on_leaf)
 
     def apply(
         updates: PyTree,
@@ -339,7 +339,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             try:
                 _check_leaf(*leaf[:3], params is not None)
                 hoisting = functools.partial(equation_on[i], leaf)
-                direction, new = left_to_compiler_if_refused(hoisting, on_leaf, scalars[i], leaf, like=leaf[:2])
+                direction, new = left_to_compiler_if_refused(compiled, scalars[i], leaf, like=leaf[:2], first=hoisting)
             except Exception as error:
                 if params is None and _reads_p(on_leaf, (jnp.ones(()), hyper), leaf):
                     raise ValueError(f"{name} needs params: call update(updates, state, params)") from error

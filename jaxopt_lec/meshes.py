@@ -27,25 +27,23 @@ def spec_of(x: Any) -> PartitionSpec:
     return jax.typeof(x).sharding.spec
 
 
-def left_to_compiler_if_refused(
-    call: Callable[[], Any], function: Callable[..., Any], *args: PyTree, like: PyTree
-) -> Any:
-    """Return `call()`; where JAX refuses it on Explicit axes, `function(*args)`, which is the same, with these axes Auto.
+def left_to_compiler_if_refused(function: Callable[..., Any], *args: PyTree, like: PyTree, first: Any = None) -> Any:
+    """Return `function(*args)`; where JAX refuses that on Explicit axes, the same computed with these axes Auto.
 
     Args:
-        call: what is tried first.
-        function: a function of arrays alone; the same object in each step, so that it is traced once.
+        function: a function of arrays alone, that `jax.jit` returned: it is traced once.
         *args: trees of arrays.
         like: a tree like the result, of arrays or PartitionSpecs: how what the compiler computes is split.
+        first: a function without arguments that computes the same and is tried in place of `function`.
     """
     try:
-        return call()
+        return function(*args) if first is None else first()
     except Exception:  # JAX has no public class for what it refuses; where something else is wrong, the error comes again
         mesh = explicit_mesh(args)
         if mesh is None:
             raise
     where = jax.tree.map(lambda x: NamedSharding(mesh, x if isinstance(x, PartitionSpec) else spec_of(x)), like)
-    return jax.sharding.auto_axes(jax.jit(function), axes=mesh.explicit_axes, out_sharding=where)(*args)
+    return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=where)(*args)
 
 
 def split_like(tree: PyTree, like: PyTree) -> PyTree:
