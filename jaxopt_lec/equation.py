@@ -20,7 +20,7 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.launches import worth_joining
-from jaxopt_lec.meshes import left_to_compiler_if_refused, split_like
+from jaxopt_lec.meshes import in_mesh_of, left_to_compiler_if_refused, split_like
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
 
 __all__ = ["EquationState", "LeafCounts", "chain", "count_by_leaf", "equation", "masked", "tree_equation"]
@@ -402,15 +402,16 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
                     _raise_located(error, f"{name}: at {_path_of(i, updates)}")
             return treedef.unflatten(xs)
 
-        result = function(
-            widen(updates),
-            SimpleNamespace(**widen(slots)),
-            widen(params),
-            count.astype(real),
-            scalar_loss,
-            **{key: x.astype(real) for key, x in hyper.items()},
-            **{key: extra[key] for key in signature.extra if key != "value_fn"},
-        )
+        with in_mesh_of((updates, params)):
+            result = function(
+                widen(updates),
+                SimpleNamespace(**widen(slots)),
+                widen(params),
+                count.astype(real),
+                scalar_loss,
+                **{key: x.astype(real) for key, x in hyper.items()},
+                **{key: extra[key] for key in signature.extra if key != "value_fn"},
+            )
         try:
             directions, new = _direction_and_slots(result, slots)
         except (TypeError, ValueError) as error:

@@ -4,14 +4,16 @@ JAX carries such types through element-wise operations and sums. It refuses what
 product over a split axis. What it refuses is left to the compiler here, as on a mesh with Auto axes.
 """
 
+import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import jax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
-__all__ = ["explicit_mesh", "left_to_compiler_if_refused", "ravel", "spec_of", "split_like"]
+__all__ = ["explicit_mesh", "in_mesh_of", "left_to_compiler_if_refused", "ravel", "spec_of", "split_like"]
 
 PyTree: TypeAlias = Any
 
@@ -20,6 +22,18 @@ def explicit_mesh(tree: PyTree) -> AbstractMesh | None:
     """Return the mesh of the arrays, if they have one and axes of it are Explicit."""
     meshes = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(tree))
     return next((mesh for mesh in meshes if mesh.explicit_axes), None)
+
+
+def in_mesh_of(tree: PyTree) -> AbstractContextManager[Any]:
+    """Return the context of the arrays' mesh, if axes of it are Explicit, where no program is traced.
+
+    Without it, what differentiation makes on the way, such as a basis, is on one device, and JAX cannot join it to them.
+    """
+    leaves = jax.tree.leaves(tree)
+    if any(isinstance(x, jax.core.Tracer) for x in leaves) or not jax.sharding.get_abstract_mesh().empty:
+        return contextlib.nullcontext()
+    split = next((x for x in leaves if explicit_mesh(x) is not None), None)
+    return contextlib.nullcontext() if split is None else jax.set_mesh(split.sharding.mesh)
 
 
 def spec_of(x: Any) -> PartitionSpec:
@@ -31,16 +45,15 @@ def left_to_compiler_if_refused(function: Callable[..., Any], *args: PyTree, lik
     """Return `function(*args)`; where JAX refuses that on Explicit axes, the same computed with these axes Auto.
 
     Args:
-        function: a function of arrays alone, that `jax.jit` returned: it is traced once.
-        *args: trees of arrays.
+        function: a function of arrays alone; one that `jax.jit` returned is traced once.
+        *args: trees of arrays; if there is a function among them, what JAX refuses stays an error.
         like: a tree like the result, of arrays or PartitionSpecs: how what the compiler computes is split.
         first: a function without arguments that computes the same and is tried in place of `function`.
     """
     try:
         return function(*args) if first is None else first()
     except Exception:  # JAX has no public class for what it refuses; where something else is wrong, the error comes again
-        mesh = explicit_mesh(args)
-        if mesh is None:
+        if any(callable(x) for x in jax.tree.leaves(args)) or (mesh := explicit_mesh(args)) is None:
             raise
     where = jax.tree.map(lambda x: NamedSharding(mesh, x if isinstance(x, PartitionSpec) else spec_of(x)), like)
     return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=where)(*args)

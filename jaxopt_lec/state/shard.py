@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxopt_lec import named_leaves
+from jaxopt_lec.meshes import left_to_compiler_if_refused
 from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.places import Place, kept_axes, numbers, places
 from jaxopt_lec.state.transformation import checked
@@ -110,6 +111,9 @@ def shard(
     def of_state(params: PyTree) -> PyTree:
         return shardings(tx, params, of_params, zero=zero, memory_kind=memory_kind, rules=rules)
 
+    def of_arrays(updates: PyTree, state: PyTree, params: PyTree | None, extra: dict[str, Any]) -> tuple[PyTree, PyTree]:
+        return tx.update(updates, state, params, **extra)
+
     def init(params: PyTree) -> PyTree:
         where = of_state(params)
         if any(isinstance(p, jax.core.Tracer) for p in jax.tree.leaves(params)):
@@ -127,7 +131,8 @@ def shard(
         where = of_state(like)
         if memory_kind is not None:
             state = jax.tree.map(jax.device_put, state, _on_device(where))
-        updates, state = tx.update(_put_leaves(like, updates, parts), state, params, **extra)
+        before = (_put_leaves(like, updates, parts), state, params, extra)
+        updates, state = left_to_compiler_if_refused(of_arrays, *before, like=before[:2])
         return _put_leaves(like, updates, given), _put(state, where, memory_kind is not None)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -139,7 +144,7 @@ def _on_device(where: PyTree) -> PyTree:
 
 def _put(tree: PyTree, where: PyTree, between_memories: bool) -> PyTree:
     # Inside a program, a constraint decides the sharding but not the memory.
-    tree = jax.lax.with_sharding_constraint(tree, _on_device(where))
+    tree = jax.tree.map(_split, tree, _on_device(where))
     return jax.tree.map(jax.device_put, tree, where) if between_memories else tree
 
 
@@ -148,8 +153,26 @@ def _put_leaves(like: PyTree, tree: PyTree, where: list[NamedSharding]) -> PyTre
     treedef: Any = jax.tree.structure(like)
     leaves = treedef.flatten_up_to(tree)
     return treedef.unflatten(
-        jax.lax.with_sharding_constraint(x, s) if hasattr(x, "dtype") else x for x, s in zip(leaves, where, strict=True)
+        _split(x, s) if hasattr(x, "dtype") else x for x, s in zip(leaves, where, strict=True)
     )
+
+
+def _split(x: Any, where: NamedSharding) -> jax.Array:
+    """Return the array with the sharding: in a program, Explicit axes of it in its type, and Auto axes as a constraint."""
+    mesh = where.mesh.abstract_mesh
+    if not mesh.explicit_axes:
+        return jax.lax.with_sharding_constraint(x, where)
+    if not isinstance(x, jax.core.Tracer):
+        return jax.device_put(x, where)
+    x = jax.reshard(x, NamedSharding(where.mesh, _over(mesh.explicit_axes, where.spec)))
+    if mesh.auto_axes:
+        x = jax.lax.with_sharding_constraint(x, NamedSharding(where.mesh, _over(mesh.auto_axes, where.spec)))
+    return x
+
+
+def _over(axes: tuple[str, ...], spec: PartitionSpec) -> PartitionSpec:
+    """Return the part of the spec that is over these axes of the mesh."""
+    return PartitionSpec(*(tuple(axis for axis in _axes(entry) if axis in axes) or None for entry in spec))
 
 
 def _given(params: PyTree, of_params: PyTree) -> list[NamedSharding]:
