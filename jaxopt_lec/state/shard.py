@@ -52,7 +52,8 @@ def shardings(
 
     Raises:
         ValueError: parameters without NamedShardings; more than one mesh; an axis that the mesh has not; a leaf of at least
-            4,096 numbers that no rule places; a pattern that no leaf matches; a memory kind that the devices have not.
+            4,096 numbers that no rule places; a pattern that no leaf matches; a memory kind that the devices have not; a
+            call inside `jax.shard_map` over the mesh.
         TypeError: what is no transformation.
     """
     treedef: Any
@@ -96,7 +97,8 @@ def shard(
     """Keep the state of `tx` where `shardings` says, in `init` and in every `update`; its numbers are untouched.
 
     With `zero`, each device computes its part of the updates, and gathers the others': XLA takes a part of the gradients
-    where it would sum whole ones. With a `memory_kind`, the state is fetched for the update and put back.
+    where it would sum whole ones. With a `memory_kind`, the state is fetched for the update and put back. On Explicit axes
+    of the mesh, which `jax.make_mesh` gives, the types say the same: the updates have those of the parameters.
 
     Args:
         tx: any transformation, `compress` and `master` included.
@@ -196,6 +198,12 @@ def _mesh(given: list[NamedSharding]) -> Mesh:
     if len(meshes) != 1:
         raise ValueError(f"shardings: the parameters must be on one mesh, they are on {len(meshes)}")
     (mesh,) = meshes
+    manual = [axis for axis in jax.sharding.get_abstract_mesh().manual_axes if axis in mesh.axis_names]
+    if manual:
+        raise ValueError(
+            f"shardings: inside jax.shard_map over {', '.join(manual)} each device has parts of its own; use the transformation "
+            "itself there, or call shard's init and update outside"
+        )
     return mesh  # type: ignore[return-value]
 
 
