@@ -119,7 +119,9 @@ def shard(
     def init(params: PyTree) -> PyTree:
         where = of_state(params)
         if any(isinstance(p, jax.core.Tracer) for p in jax.tree.leaves(params)):
-            return _put(tx.init(params), where, memory_kind is not None)
+            # An inner program, since a state made from shapes alone does not tell JAX on which devices it is to be.
+            state = jax.jit(tx.init, out_shardings=_on_device(where))(params)
+            return _put(state, where, memory_kind is not None)
         return jax.jit(tx.init, out_shardings=where)(params)
 
     def update(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, PyTree]:
