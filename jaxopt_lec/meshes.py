@@ -46,14 +46,15 @@ def left_to_compiler_if_refused(function: Callable[..., Any], *args: PyTree, lik
 
     Args:
         function: a function of arrays alone; one that `jax.jit` returned is traced once.
-        *args: trees of arrays; if there is a function among them, what JAX refuses stays an error.
+        *args: trees of arrays.
         like: a tree like the result, of arrays or PartitionSpecs: how what the compiler computes is split.
         first: a function without arguments that computes the same and is tried in place of `function`.
     """
     try:
         return function(*args) if first is None else first()
     except Exception:  # JAX has no public class for what it refuses; where something else is wrong, the error comes again
-        if any(callable(x) for x in jax.tree.leaves(args)) or (mesh := explicit_mesh(args)) is None:
+        mesh = explicit_mesh(args)
+        if mesh is None:
             raise
     where = jax.tree.map(lambda x: NamedSharding(mesh, x if isinstance(x, PartitionSpec) else spec_of(x)), like)
     return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=where)(*args)

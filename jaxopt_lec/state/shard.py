@@ -113,9 +113,6 @@ def shard(
     def of_state(params: PyTree) -> PyTree:
         return shardings(tx, params, of_params, zero=zero, memory_kind=memory_kind, rules=rules)
 
-    def of_arrays(updates: PyTree, state: PyTree, params: PyTree | None, extra: dict[str, Any]) -> tuple[PyTree, PyTree]:
-        return tx.update(updates, state, params, **extra)
-
     def init(params: PyTree) -> PyTree:
         where = of_state(params)
         if any(isinstance(p, jax.core.Tracer) for p in jax.tree.leaves(params)):
@@ -135,7 +132,12 @@ def shard(
         where = of_state(like)
         if memory_kind is not None:
             state = jax.tree.map(jax.device_put, state, _on_device(where))
-        before = (_put_leaves(like, updates, parts), state, params, extra)
+        functions = {key: x for key, x in extra.items() if callable(x)}
+
+        def of_arrays(updates: PyTree, state: PyTree, params: PyTree | None, extra: dict[str, Any]) -> tuple[PyTree, PyTree]:
+            return tx.update(updates, state, params, **extra, **functions)
+
+        before = (_put_leaves(like, updates, parts), state, params, {k: x for k, x in extra.items() if k not in functions})
         updates, state = left_to_compiler_if_refused(of_arrays, *before, like=before[:2])
         return _put_leaves(like, updates, given), _put(state, where, memory_kind is not None)
 
