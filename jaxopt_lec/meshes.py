@@ -61,7 +61,7 @@ def left_to_compiler_if_refused(function: Callable[..., Any], *args: PyTree, lik
 
 
 def split_like(tree: PyTree, like: PyTree) -> PyTree:
-    """Return the tree with the types of `like`, which has the same shapes: arrays on Explicit axes are split like its own."""
+    """Return the tree with the types of `like`, of the same shapes: on Explicit axes its arrays are split like those."""
 
     def split(x: Any, like: Any) -> Any:
         sharding = jax.typeof(like).sharding

@@ -158,9 +158,7 @@ def _put_leaves(like: PyTree, tree: PyTree, where: list[NamedSharding]) -> PyTre
     """The same for a tree in which a leaf may be missing."""
     treedef: Any = jax.tree.structure(like)
     leaves = treedef.flatten_up_to(tree)
-    return treedef.unflatten(
-        _split(x, s) if hasattr(x, "dtype") else x for x, s in zip(leaves, where, strict=True)
-    )
+    return treedef.unflatten(_split(x, s) if hasattr(x, "dtype") else x for x, s in zip(leaves, where, strict=True))
 
 
 def _split(x: Any, where: NamedSharding) -> jax.Array:
@@ -205,8 +203,8 @@ def _mesh(given: list[NamedSharding]) -> Mesh:
     manual = [axis for axis in jax.sharding.get_abstract_mesh().manual_axes if axis in mesh.axis_names]
     if manual:
         raise ValueError(
-            f"shardings: inside jax.shard_map over {', '.join(manual)} each device has parts of its own; use the transformation "
-            "itself there, or call shard's init and update outside"
+            f"shardings: inside jax.shard_map over {', '.join(manual)} each device has parts of its own; use the "
+            "transformation itself there, or call shard's init and update outside"
         )
     return mesh  # type: ignore[return-value]
 
