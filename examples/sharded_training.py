@@ -14,12 +14,12 @@ jax.config.update("jax_num_cpu_devices", 8)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from flax import nnx  # noqa: E402
-from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
+from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 
 import jaxopt_lec as jl  # noqa: E402
 from jaxopt_lec import state  # noqa: E402
 
-mesh = Mesh(np.array(jax.devices()), "data")
+mesh = jax.make_mesh((8,), ("data",))
 everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
 
 
@@ -68,7 +68,7 @@ assert codes.addressable_shards[0].data.size * 8 == codes.size
 # Saved on eight devices, restored on four by two.
 with tempfile.TemporaryDirectory() as folder:
     state.save(Path(folder) / "state", opt_state)
-    grid = NamedSharding(Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "model")), PartitionSpec())
+    grid = NamedSharding(jax.make_mesh((4, 2), ("data", "model")), PartitionSpec())
     like = state.abstract(tx, params, jax.tree.map(lambda _: grid, params), zero=("data", "model"))
     restored = state.restore(Path(folder) / "state", like)
 jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(restored), jax.tree.leaves(opt_state))

@@ -20,6 +20,7 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.launches import worth_joining
+from jaxopt_lec.meshes import in_mesh_of, left_to_compiler_if_refused, split_like
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
 
 __all__ = ["EquationState", "LeafCounts", "chain", "count_by_leaf", "equation", "masked", "tree_equation"]
@@ -308,7 +309,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             {slot: _fitted(f"slot {slot!r}", new[slot], x) for slot, x in slots.items()},
         )
 
-    hoisted = Hoisted(name, on_leaf)
+    hoisted, compiled = Hoisted(name, on_leaf), jax.jit(on_leaf)
 
     def apply(
         updates: PyTree,
@@ -321,8 +322,10 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
         treedef, gs, ps, olds = _leaves(name, updates, params, slots)
         extras = _split_extra(name, treedef, updates, {key: extra[key] for key in signature.extra})
         if isinstance(count, LeafCounts):
-            equation_on = [hoisted.with_scalars((t, hyper)) for t in treedef.flatten_up_to(count.leaves)]
+            scalars = [(t, hyper) for t in treedef.flatten_up_to(count.leaves)]
+            equation_on = [hoisted.with_scalars(of_leaf) for of_leaf in scalars]
         else:
+            scalars = [(count, hyper)] * len(gs)
             alone, together = (hoisted.with_scalars((count, hyper), several) for several in (False, True))
             small = worth_joining(jnp.shape(g) for g in gs if not _is_hole(g))
             equation_on = [together if not _is_hole(g) and jnp.shape(g) in small else alone for g in gs]
@@ -335,7 +338,8 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
             leaf = (_array(g), old, _array(p), {key: at(i) for key, at in extras.items()})
             try:
                 _check_leaf(*leaf[:3], params is not None)
-                direction, new = equation_on[i](leaf)
+                hoisting = functools.partial(equation_on[i], leaf)
+                direction, new = left_to_compiler_if_refused(compiled, scalars[i], leaf, like=leaf[:2], first=hoisting)
             except Exception as error:
                 if params is None and _reads_p(on_leaf, (jnp.ones(()), hyper), leaf):
                     raise ValueError(f"{name} needs params: call update(updates, state, params)") from error
@@ -383,7 +387,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
         loss = functools.partial(value_fn, **accepted_by(value_fn, extra))
 
         def scalar_loss(p: PyTree) -> Any:
-            value = loss(p)
+            value = loss(split_like(p, params))
             shape = jax.tree.map(jnp.shape, value)
             if shape != ():
                 raise ValueError(f"{name}: value_fn must return a scalar, got shape {shape}")
@@ -398,15 +402,16 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
                     _raise_located(error, f"{name}: at {_path_of(i, updates)}")
             return treedef.unflatten(xs)
 
-        result = function(
-            widen(updates),
-            SimpleNamespace(**widen(slots)),
-            widen(params),
-            count.astype(real),
-            scalar_loss,
-            **{key: x.astype(real) for key, x in hyper.items()},
-            **{key: extra[key] for key in signature.extra if key != "value_fn"},
-        )
+        with in_mesh_of((updates, params)):
+            result = function(
+                widen(updates),
+                SimpleNamespace(**widen(slots)),
+                widen(params),
+                count.astype(real),
+                scalar_loss,
+                **{key: x.astype(real) for key, x in hyper.items()},
+                **{key: extra[key] for key in signature.extra if key != "value_fn"},
+            )
         try:
             directions, new = _direction_and_slots(result, slots)
         except (TypeError, ValueError) as error:
@@ -460,7 +465,7 @@ def _fitted(what: str, x: Any, like: jax.Array) -> jax.Array:
         raise ValueError(f"{what} came out with shape {x.shape}, expected {like.shape}")
     if jnp.iscomplexobj(x) and not jnp.iscomplexobj(like):
         raise TypeError(f"{what} came out complex, expected {like.dtype}")
-    return x.astype(jax.dtypes.canonicalize_dtype(like.dtype))
+    return split_like(x.astype(jax.dtypes.canonicalize_dtype(like.dtype)), like)
 
 
 def _array(x: Any) -> Any:

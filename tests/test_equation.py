@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxopt_lec as jl
 from jaxopt_lec import slots
@@ -688,3 +689,29 @@ def test_static_hyperparameters_that_compare_equal_are_two():
     by_one, by_true = scaled(by=1), scaled(by=True)
     assert float(by_one.update(g, by_one.init(g))[0]) == 1
     assert float(by_true.update(g, by_true.init(g))[0]) == 100
+
+
+@jl.equation(L=lambda p, hyper: jnp.zeros((p.shape[0], p.shape[0])), m=slots.zeros)
+def scale_by_rows(g, s, p, t, *, eps=1e-2):
+    L = s.L + g @ g.T
+    return jnp.linalg.solve(L + eps * jnp.eye(g.shape[0]), g), {"L": L, "m": s.m + g}
+
+
+@pytest.mark.parametrize("spec", [PartitionSpec("data"), PartitionSpec(None, "data")], ids=str)
+def test_what_jax_refuses_on_explicit_axes_is_left_to_the_compiler(spec):
+    mesh = jax.make_mesh((2,), ("data",))
+    g = np.arange(8, dtype=np.float32).reshape(2, 4) + np.eye(2, 4, dtype=np.float32)
+    tx = scale_by_rows()
+    wanted, after = tx.update(g, tx.init(g), g)
+    placed = jax.device_put(g, NamedSharding(mesh, spec))
+    with pytest.raises(Exception, match="shard"):
+        placed @ placed.T
+    state = tx.init(placed)
+    for update in (tx.update, jax.jit(tx.update)):
+        found, new = update(placed, state, placed)
+        np.testing.assert_allclose(found, wanted, rtol=1e-3)
+        np.testing.assert_allclose(new.slots["L"], after.slots["L"], rtol=1e-6)
+        assert jax.typeof(found) == jax.typeof(placed) == jax.typeof(new.slots["m"])
+    vector = jax.device_put(np.ones(2, np.float32), NamedSharding(mesh, PartitionSpec("data")))
+    muon = jl.muon(0.1)
+    refused(ValueError, "orthogonalize: at 'w': only matrices", muon.update, {"w": vector}, muon.init({"w": vector}))

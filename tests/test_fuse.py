@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from cases import CASES, numbers_thorough
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxopt_lec as jl
 from jaxopt_lec import state
@@ -503,3 +503,23 @@ def test_a_number_among_the_extra_arguments_is_traced_once():
 def test_only_transformations_are_fused():
     with pytest.raises(TypeError, match="fuse takes an Optax transformation, got a Fused"):
         jl.fuse(jl.fuse(jl.adam(0.1)))
+
+
+@pytest.mark.parametrize(
+    ("tx", "shape"),
+    # Three blocks of 128 over eight devices; a product over a split axis: the compiler must place what JAX would not.
+    [(state.compress(jl.adam(0.1), where=lambda name, leaf: len(leaf.shape) == 2), (8, 384)), (jl.muon(0.1), (8, 16))],
+    ids=["compress", "muon"],
+)
+@pytest.mark.filterwarnings("ignore:fuse. not element-wise")
+def test_what_is_left_to_the_compiler_keeps_its_mesh(tx, shape):
+    mesh = AbstractMesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    p = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
+
+    def two_steps(p, g):
+        step = lambda carry, _: (fuse(tx).step(*carry, g), None)  # noqa: E731
+        return jax.lax.scan(step, (p, tx.init(p)), None, length=2)[0]
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        new, _ = jax.eval_shape(two_steps, p, p)
+    assert new.sharding.spec == p.sharding.spec

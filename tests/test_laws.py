@@ -1,5 +1,6 @@
 """Laws that hold for every row of tests/cases.py."""
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -16,7 +17,7 @@ import pytest
 from agreement import agree
 from cases import CASES, applying, kinds, numbers_thorough, programs
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from torch_steps import RATE, ROWS, START, followed, stored, wild_gradients
 
 import jaxopt_lec as jl
@@ -341,6 +342,57 @@ def test_sharding_of_the_state_is_a_fixed_point(case):
     new_params, after = jax.jit(functools.partial(step, tx))(gradients, state, params)
     for x, y in zip(jax.tree.leaves((params, state)), jax.tree.leaves((new_params, after)), strict=True):
         assert not y.ndim or y.sharding.is_equivalent_to(x.sharding, x.ndim)
+
+
+# Each axis split, both, both over one, none because they do not divide, more and fewer axes than two.
+SPLIT = {
+    "rows": ((8, 6), PartitionSpec("data")),
+    "columns": ((6, 8), PartitionSpec(None, "data")),
+    "both": ((4, 6), PartitionSpec("data", "model")),
+    "together": ((8, 3), PartitionSpec(("data", "model"))),
+    "whole": ((3, 5), PartitionSpec()),
+    "batch": ((2, 4, 6), PartitionSpec(None, "data", "model")),
+    "vector": ((4,), PartitionSpec("model")),
+    "scalar": ((), PartitionSpec()),
+}
+
+
+def split_tree(case, of):
+    """Shapes and types of arrays on a mesh of eight devices, which need not exist, with axes of the types."""
+    mesh = AbstractMesh((4, 2), ("data", "model"), axis_types=of)
+    ndims = {2} if case.min_ndim == 2 else {0, 1, 2, 3}
+    return {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
+        for name, (shape, spec) in SPLIT.items()
+        if len(shape) in ndims and (AxisType.Auto not in of or "model" not in str(spec))
+    }
+
+
+def types(tree):
+    """What `jax.lax.scan` and a donated argument ask to be the same, within a program."""
+    return jax.tree.map(lambda x: str(jax.typeof(x)), tree)
+
+
+@for_programs()
+def test_types_of_arrays_on_explicit_axes_are_a_fixed_point(case):
+    def two_steps(params, gradients):
+        def body(carry, _):
+            updates, state = case.tx.update(gradients, carry[1], carry[0], value_fn=bowl)
+            assert types(updates) == types(gradients)
+            assert [types(s.slots) for s in equation_states(state)] == [types(s.slots) for s in equation_states(carry[1])]
+            return (optax.apply_updates(carry[0], updates), state), updates
+
+        start = (params, case.tx.init(params))
+        for name, slots in ((k, s.slots) for s in equation_states(start[1]) for k in s.slots):
+            for x, p in zip(jax.tree.leaves(slots[name]), jax.tree.leaves(params), strict=True):
+                assert x.shape != p.shape or types(x) == types(p)
+        return jax.lax.scan(body, start, None, length=2)[0]
+
+    for of, set_mesh in (("Explicit", False), ("Explicit", True), ("Auto", True)):
+        params = split_tree(case, (AxisType.Explicit, AxisType[of]))
+        context = jax.sharding.use_abstract_mesh(params["rows"].sharding.mesh) if set_mesh else contextlib.nullcontext()
+        with context:
+            jax.eval_shape(two_steps, params, params)
 
 
 @for_kinds()

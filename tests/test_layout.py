@@ -26,6 +26,7 @@ LEVELS = [
     "arithmetic",
     "hyperparameters",
     "slots",
+    "meshes",
     "hoisting",
     "equation",
     "optimizers",

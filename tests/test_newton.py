@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import oracles
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxopt_lec as jl
 
@@ -196,3 +197,17 @@ def test_bfloat16_parameters_are_solved_in_float32():
     updates, _ = tx.update(gradient, tx.init(params), params, value_fn=bowl)
     assert updates["w"].dtype == jnp.bfloat16
     np.testing.assert_allclose(updates["w"].astype(jnp.float32), [0.0, -1.0], atol=1e-2)
+
+
+@pytest.mark.parametrize("method", [jl.newton, jl.newton_cg])
+def test_without_a_program_on_explicit_axes(method):
+    mesh = jax.make_mesh((2,), ("data",))
+    params = {"a": np.arange(4, dtype=np.float32).reshape(2, 2), "b": np.ones((1, 2), np.float32)}
+    where = {"a": NamedSharding(mesh, PartitionSpec("data")), "b": NamedSharding(mesh, PartitionSpec(None, "data"))}
+    bowl = lambda params: 0.5 * (jnp.sum(params["a"] ** 2) + jnp.sum(params["b"] ** 2))  # noqa: E731
+    tx = method(damping=0.6)
+    placed = jax.device_put(params, where)
+    found, _ = tx.update(placed, tx.init(placed), placed, value_fn=bowl)
+    for key, x in found.items():
+        np.testing.assert_allclose(x, -params[key] / 1.6, rtol=1e-6)
+        assert x.sharding.is_equivalent_to(where[key], 2)

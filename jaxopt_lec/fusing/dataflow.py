@@ -46,6 +46,7 @@ class Operation:
     """One operation of a program, between numbered values.
 
     Attributes:
+        context: what JAX held when the operation was traced, such as the mesh.
         body: of a call that is one leaf's element-wise region, what is called.
     """
 
@@ -53,6 +54,7 @@ class Operation:
     parameters: dict[str, Any]
     inputs: tuple[Operand, ...]
     outputs: tuple[int, ...]
+    context: Any
     body: "Body | None" = None
 
     @property
@@ -72,7 +74,8 @@ def _is_hashable(x: Any) -> bool:
 def _bind(operation: Operation, inputs: list[Any]) -> Any:
     if operation.body is not None:
         return operation.body.call(*inputs)
-    return operation.primitive.bind(*inputs, **operation.parameters)
+    with operation.context.manager:
+        return operation.primitive.bind(*inputs, **operation.parameters)
 
 
 class Program:
@@ -139,7 +142,7 @@ class Program:
 
     def _add(self, eqn: Any, inputs: list[Operand], body: "Body | None" = None) -> Operation:
         results = tuple(self._new(v.aval) for v in eqn.outvars)
-        operation = Operation(eqn.primitive, eqn.params, tuple(inputs), results, body)
+        operation = Operation(eqn.primitive, eqn.params, tuple(inputs), results, eqn.ctx, body)
         self.operations.append(operation)
         self.made_by.update(dict.fromkeys(results, operation))
         return operation

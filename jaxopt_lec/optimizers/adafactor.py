@@ -18,13 +18,13 @@ __all__ = ["adafactor", "scale_by_adafactor"]
 def row_means(p: jax.Array, hyper: Mapping[str, jax.Array]) -> jax.Array:
     """Return zeros for means over the last axis; a scalar for what is not a matrix."""
     v = zeros_real(p, hyper)
-    return v[..., :1] if v.ndim > 1 else jnp.zeros((), v.dtype)
+    return jnp.sum(v, -1, keepdims=True) if v.ndim > 1 else jnp.zeros((), v.dtype)
 
 
 def column_means(p: jax.Array, hyper: Mapping[str, jax.Array]) -> jax.Array:
     """Return zeros for means over the last but one axis; a scalar for what is not a matrix."""
     v = zeros_real(p, hyper)
-    return v[..., :1, :] if v.ndim > 1 else jnp.zeros((), v.dtype)
+    return jnp.sum(v, -2, keepdims=True) if v.ndim > 1 else jnp.zeros((), v.dtype)
 
 
 def unfactored(p: jax.Array, hyper: Mapping[str, jax.Array]) -> jax.Array:

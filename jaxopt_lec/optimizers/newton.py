@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jaxopt_lec.equation import chain, tree_equation
 from jaxopt_lec.hyperparameters import NonNegative, ScalarOrSchedule
+from jaxopt_lec.meshes import ravel, split_like
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 
 __all__ = ["newton", "newton_cg", "scale_by_newton", "scale_by_newton_cg"]
@@ -18,8 +18,8 @@ __all__ = ["newton", "newton_cg", "scale_by_newton", "scale_by_newton_cg"]
 @tree_equation()
 def scale_by_newton(g: Any, s: Any, p: Any, t: Any, f: Any, *, damping: NonNegative = 0.0) -> tuple[Any, dict[str, Any]]:
     """Solve (H + λ I) u = g with the dense Hessian H of f; arguments, slots and errors as in `newton`."""
-    g_flat, unravel = ravel_pytree(g)
-    p_flat, unravel_p = ravel_pytree(p)
+    g_flat, unravel = ravel(g)
+    p_flat, unravel_p = ravel(p)
     if jnp.iscomplexobj(p_flat):
         raise TypeError("scale_by_newton: complex parameters have no Hessian; optimize the real and imaginary parts")
     H = jax.hessian(lambda p_flat: f(unravel_p(p_flat)))(p_flat)
@@ -53,7 +53,7 @@ def scale_by_newton_cg(
     """Solve (H + λ I) u = g by conjugate gradients; arguments, slots and errors as in `newton_cg`."""
     if any(jnp.iscomplexobj(x) for x in jax.tree.leaves(p)):
         raise TypeError("scale_by_newton_cg: complex parameters have no Hessian; optimize the real and imaginary parts")
-    _, hessian_times = jax.linearize(jax.grad(f), p)
+    _, hessian_times = jax.linearize(jax.grad(f), split_like(p, g))
 
     def product(d: Any) -> Any:
         return optax.tree.add_scale(hessian_times(d), damping, d)
@@ -79,7 +79,10 @@ def _truncated_cg(product: Callable[[Any], Any], g: Any, tolerance: jax.Array, m
 
     Nocedal and Wright, Numerical optimization, 2006, algorithm 7.1.
     """
-    dot, add_scale = optax.tree.vdot, optax.tree.add_scale
+    add_scale = optax.tree.add_scale
+
+    def dot(x: Any, y: Any) -> jax.Array:
+        return optax.tree.sum(optax.tree.mul(x, y))
 
     def unfinished(cg: _CG) -> jax.Array:
         return cg.curved & (cg.k < max_iterations) & (optax.tree.norm(cg.r) > tolerance)

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.extend.core import ClosedJaxpr, Literal
+from jax.sharding import PartitionSpec
 
 from jaxopt_lec import named_leaves
+from jaxopt_lec.meshes import left_to_compiler_if_refused, spec_of
 from jaxopt_lec.state.codecs import Codec, blockwise_8bit
 from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.stochastic_rounding import seed_of
@@ -117,7 +119,9 @@ def _encoded(inner: PyTree, format: Format, count: jax.Array) -> CompressState:
     scales = []
     for place, chosen in enumerate(format.leaves):
         if chosen is not None:
-            leaves[place], scale = _encode(chosen[0], leaves[place], seed_of(count, place))
+            x, encode = leaves[place], functools.partial(_encode, chosen[0])
+            rows = PartitionSpec(*spec_of(x)[:-1], None)  # blocks may be of several devices' parts of a row
+            leaves[place], scale = left_to_compiler_if_refused(encode, x, seed_of(count, place), like=(x, rows))
             scales.append(scale)
     return CompressState(count, treedef.unflatten(leaves), tuple(scales), format)
 
@@ -128,7 +132,8 @@ def _decoded(state: CompressState) -> PyTree:
     scales = iter(state.scales)
     for place, chosen in enumerate(state.format.leaves):
         if chosen is not None:
-            leaves[place] = _decode(*chosen, leaves[place], next(scales))
+            codes, decode = leaves[place], functools.partial(_decode, *chosen)
+            leaves[place] = left_to_compiler_if_refused(decode, codes, next(scales), like=codes)
     return treedef.unflatten(leaves)
 
 

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxopt_lec import named_leaves
+from jaxopt_lec.meshes import left_to_compiler_if_refused
 from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.places import Place, kept_axes, numbers, places
 from jaxopt_lec.state.transformation import checked
@@ -51,7 +52,8 @@ def shardings(
 
     Raises:
         ValueError: parameters without NamedShardings; more than one mesh; an axis that the mesh has not; a leaf of at least
-            4,096 numbers that no rule places; a pattern that no leaf matches; a memory kind that the devices have not.
+            4,096 numbers that no rule places; a pattern that no leaf matches; a memory kind that the devices have not; a
+            call inside `jax.shard_map` over the mesh.
         TypeError: what is no transformation.
     """
     treedef: Any
@@ -95,7 +97,8 @@ def shard(
     """Keep the state of `tx` where `shardings` says, in `init` and in every `update`; its numbers are untouched.
 
     With `zero`, each device computes its part of the updates, and gathers the others': XLA takes a part of the gradients
-    where it would sum whole ones. With a `memory_kind`, the state is fetched for the update and put back.
+    where it would sum whole ones. With a `memory_kind`, the state is fetched for the update and put back. On Explicit axes
+    of the mesh, which `jax.make_mesh` gives, the types say the same: the updates have those of the parameters.
 
     Args:
         tx: any transformation, `compress` and `master` included.
@@ -113,7 +116,9 @@ def shard(
     def init(params: PyTree) -> PyTree:
         where = of_state(params)
         if any(isinstance(p, jax.core.Tracer) for p in jax.tree.leaves(params)):
-            return _put(tx.init(params), where, memory_kind is not None)
+            # An inner program, since a state made from shapes alone does not tell JAX on which devices it is to be.
+            state = jax.jit(tx.init, out_shardings=_on_device(where))(params)
+            return _put(state, where, memory_kind is not None)
         return jax.jit(tx.init, out_shardings=where)(params)
 
     def update(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, PyTree]:
@@ -127,7 +132,13 @@ def shard(
         where = of_state(like)
         if memory_kind is not None:
             state = jax.tree.map(jax.device_put, state, _on_device(where))
-        updates, state = tx.update(_put_leaves(like, updates, parts), state, params, **extra)
+        functions = {key: x for key, x in extra.items() if callable(x)}
+
+        def of_arrays(updates: PyTree, state: PyTree, params: PyTree | None, extra: dict[str, Any]) -> tuple[PyTree, PyTree]:
+            return tx.update(updates, state, params, **extra, **functions)
+
+        before = (_put_leaves(like, updates, parts), state, params, {k: x for k, x in extra.items() if k not in functions})
+        updates, state = left_to_compiler_if_refused(of_arrays, *before, like=before[:2])
         return _put_leaves(like, updates, given), _put(state, where, memory_kind is not None)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -139,7 +150,7 @@ def _on_device(where: PyTree) -> PyTree:
 
 def _put(tree: PyTree, where: PyTree, between_memories: bool) -> PyTree:
     # Inside a program, a constraint decides the sharding but not the memory.
-    tree = jax.lax.with_sharding_constraint(tree, _on_device(where))
+    tree = jax.tree.map(_split, tree, _on_device(where))
     return jax.tree.map(jax.device_put, tree, where) if between_memories else tree
 
 
@@ -147,9 +158,25 @@ def _put_leaves(like: PyTree, tree: PyTree, where: list[NamedSharding]) -> PyTre
     """The same for a tree in which a leaf may be missing."""
     treedef: Any = jax.tree.structure(like)
     leaves = treedef.flatten_up_to(tree)
-    return treedef.unflatten(
-        jax.lax.with_sharding_constraint(x, s) if hasattr(x, "dtype") else x for x, s in zip(leaves, where, strict=True)
-    )
+    return treedef.unflatten(_split(x, s) if hasattr(x, "dtype") else x for x, s in zip(leaves, where, strict=True))
+
+
+def _split(x: Any, where: NamedSharding) -> jax.Array:
+    """Return the array with the sharding: in a program, Explicit axes of it in its type, and Auto axes as a constraint."""
+    mesh = where.mesh.abstract_mesh
+    if not mesh.explicit_axes:
+        return jax.lax.with_sharding_constraint(x, where)
+    if not isinstance(x, jax.core.Tracer):
+        return jax.device_put(x, where)
+    x = jax.reshard(x, NamedSharding(where.mesh, _over(mesh.explicit_axes, where.spec)))
+    if mesh.auto_axes:
+        x = jax.lax.with_sharding_constraint(x, NamedSharding(where.mesh, _over(mesh.auto_axes, where.spec)))
+    return x
+
+
+def _over(axes: tuple[str, ...], spec: PartitionSpec) -> PartitionSpec:
+    """Return the part of the spec that is over these axes of the mesh."""
+    return PartitionSpec(*(tuple(axis for axis in _axes(entry) if axis in axes) or None for entry in spec))
 
 
 def _given(params: PyTree, of_params: PyTree) -> list[NamedSharding]:
@@ -173,6 +200,12 @@ def _mesh(given: list[NamedSharding]) -> Mesh:
     if len(meshes) != 1:
         raise ValueError(f"shardings: the parameters must be on one mesh, they are on {len(meshes)}")
     (mesh,) = meshes
+    manual = [axis for axis in jax.sharding.get_abstract_mesh().manual_axes if axis in mesh.axis_names]
+    if manual:
+        raise ValueError(
+            f"shardings: inside jax.shard_map over {', '.join(manual)} each device has parts of its own; use the "
+            "transformation itself there, or call shard's init and update outside"
+        )
     return mesh  # type: ignore[return-value]
 
 

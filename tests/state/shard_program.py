@@ -1,5 +1,6 @@
 """Sharded state on eight devices, checked: [PROCESS PROCESSES PORT]. One line for each check that holds."""
 
+import functools
 import re
 import sys
 import tempfile
@@ -24,7 +25,9 @@ import jaxopt_lec as jl  # noqa: E402
 from jaxopt_lec import state  # noqa: E402
 
 DEVICES = np.array(jax.devices())
-LINE, GRID = Mesh(DEVICES, "data"), Mesh(DEVICES.reshape(2, 4), ("data", "model"))
+# The axes that `make_mesh` gives are Explicit, those of `Mesh` are Auto.
+LINE, EXPLICIT_GRID = jax.make_mesh((8,), ("data",)), jax.make_mesh((2, 4), ("data", "model"))
+AUTO_LINE, GRID = Mesh(DEVICES, "data"), Mesh(DEVICES.reshape(2, 4), ("data", "model"))
 SPECS = {"in": P("data", "model"), "out": P(None, "model"), "bias": P("model"), "scale": P()}
 SHAPES = {"in": (64, 256), "out": (256, 512), "bias": (512,), "scale": ()}
 
@@ -65,16 +68,16 @@ def per_device(tree):
 
 def zero_is_the_unsharded_run():
     """Five steps of ZeRO-1, the digest of whose result other numbers of processes must print too."""
-    whole = NamedSharding(LINE, P())
-    for name, tx, dtype in (
-        ("adam", jl.adam(0.01), jnp.float32),
-        ("optax", optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.01)), jnp.float32),
-        ("small", state.master(state.compress(jl.adamw(0.01))), jnp.bfloat16),
+    for name, tx, dtype, mesh in (
+        ("adam", jl.adam(0.01), jnp.float32, LINE),
+        ("optax", optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.01)), jnp.float32, AUTO_LINE),
+        ("small", state.master(state.compress(jl.adamw(0.01))), jnp.bfloat16, LINE),
     ):
+        whole = NamedSharding(mesh, P())
         params, gradients = parameters(dtype), parameters(dtype, seed=1)
         wanted, _ = jax.jit(lambda p, g, tx=tx: trained(tx, p, g, donate=False))(params, gradients)
         wanted = jax.tree.map(lambda x: np.asarray(x, np.float32), wanted)
-        everywhere = jax.tree.map(lambda _: whole, params)
+        everywhere = dict.fromkeys(params, whole)
         sharded = state.shard(tx, whole, zero="data")
         found, s = trained(sharded, put(params, everywhere), put(gradients, everywhere))
         for key, x in read(found).items():
@@ -126,15 +129,55 @@ def slots_are_placed_like_parameters():
     print("placed rows, columns and scales")
 
 
+def methods_on_explicit_axes():
+    """Methods that mix coordinates, and one that does not: two steps, against the numbers of one device."""
+    specs = {"rows": P("data"), "columns": P(None, "model"), "both": P("data", "model"), "whole": P()}
+    where = {name: NamedSharding(EXPLICIT_GRID, spec) for name, spec in specs.items()}
+    rng = np.random.default_rng(0)
+    params, gradients = ({name: rng.standard_normal((4, 8), np.float32) for name in specs} for _ in range(2))
+    methods = {
+        "adam": jl.adam(0.1),
+        "adafactor": jl.adafactor(),
+        "lamb": jl.lamb(0.1),
+        "muon": jl.muon(0.1),
+        "newton": jl.newton(damping=0.5),
+        "newton_cg": jl.newton_cg(damping=0.5),
+    }
+    sharded = {f"sharded {name}": state.shard(methods[name], where, zero="data") for name in ("adafactor", "muon")}
+
+    def after_two_steps(tx, params, gradients):
+        def step(carry, _):
+            updates, s = tx.update(gradients, carry[1], carry[0], value_fn=lambda p: sum(jnp.sum(x**4) for x in p.values()))
+            return (optax.apply_updates(carry[0], updates), s), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), None, length=2)[0]
+
+    def run(methods, params, gradients):
+        return {name: after_two_steps(tx, params, gradients) for name, tx in methods.items()}
+
+    wanted = jax.jit(functools.partial(run, methods))(params, gradients)
+    found = jax.jit(functools.partial(run, methods | sharded))(*(jax.device_put(x, where) for x in (params, gradients)))
+    for name, (moved, s) in found.items():
+        alone, _ = wanted[name.removeprefix("sharded ")]
+        for key, x in moved.items():
+            np.testing.assert_allclose(x, alone[key], rtol=2e-4, atol=2e-5)
+            assert x.sharding.is_equivalent_to(where[key], 2), (name, key)
+        if name in sharded:
+            placed = jax.tree.leaves(state.shardings(sharded[name], params, where, zero="data"))
+            assert all(x.sharding.is_equivalent_to(w, x.ndim) for x, w in zip(jax.tree.leaves(s), placed, strict=True))
+        print(f"explicit {name}")
+
+
 def each_device_computes_its_part():
-    whole = NamedSharding(LINE, P())
-    params = {"w": jax.device_put(jnp.ones((64, 128)), whole)}
-    tx = state.shard(jl.adam(0.01), whole, zero="data")
-    text = jax.jit(tx.update).lower(params, tx.init(params), params).compile().as_text()
-    assert re.search(r"f32\[8,128\]\S* sqrt\(", text), "no root of a part"
-    assert not re.search(r"f32\[64,128\]\S* sqrt\(", text), "a root of the whole"
-    inside = jax.jit(lambda p: tx.init(p))(params)
-    assert inside[0].slots["m"]["w"].sharding.is_equivalent_to(NamedSharding(LINE, P("data")), 2)
+    for mesh in (LINE, AUTO_LINE):
+        whole = NamedSharding(mesh, P())
+        params = {"w": jax.device_put(jnp.ones((64, 128)), whole)}
+        tx = state.shard(jl.adam(0.01), whole, zero="data")
+        text = jax.jit(tx.update).lower(params, tx.init(params), params).compile().as_text()
+        assert re.search(r"f32\[8,128\]\S* sqrt\(", text), "no root of a part"
+        assert not re.search(r"f32\[64,128\]\S* sqrt\(", text), "a root of the whole"
+        inside = jax.jit(lambda p, tx=tx: tx.init(p))(params)
+        assert inside[0].slots["m"]["w"].sharding.is_equivalent_to(NamedSharding(mesh, P("data")), 2)
     print("each device computes its part")
 
 
@@ -185,8 +228,10 @@ def checkpoints_go_to_other_meshes():
     with tempfile.TemporaryDirectory() as folder:
         state.save(Path(folder) / "s", s)
         grid = {name: NamedSharding(GRID, spec) for name, spec in SPECS.items()}
+        explicit = {name: NamedSharding(EXPLICIT_GRID, spec) for name, spec in SPECS.items()}
         one = NamedSharding(Mesh(DEVICES[:1], "data"), P())
-        for name, like in (("grid", state.abstract(tx, params, grid)), ("one device", state.abstract(tx, params, one))):
+        for name, of_params in (("grid", grid), ("explicit grid", explicit), ("one device", one)):
+            like = state.abstract(tx, params, of_params)
             found = state.restore(Path(folder) / "s", like)
             jax.tree.map(np.testing.assert_array_equal, found, s)
             assert all(jax.tree.leaves(jax.tree.map(lambda x, y: x.sharding == y.sharding, found, like)))
@@ -196,6 +241,7 @@ def checkpoints_go_to_other_meshes():
 if __name__ == "__main__":
     zero_is_the_unsharded_run()
     if not PLACE:
+        methods_on_explicit_axes()
         slots_are_placed_like_parameters()
         each_device_computes_its_part()
         nnx_trains()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxopt_lec as jl
 from jaxopt_lec import state
@@ -31,12 +31,15 @@ def said():
         "placed adafactor",
         "placed optax adafactor",
         "placed rows, columns and scales",
+        *(f"explicit {x}" for x in ("adam", "adafactor", "lamb", "muon", "newton", "newton_cg")),
+        *(f"explicit sharded {x}" for x in ("adafactor", "muon")),
         "each device computes its part",
         "nnx trains",
         "memory device works",
         "memory pinned_host works",
         "memory nowhere is refused",
         "restored onto grid",
+        "restored onto explicit grid",
         "restored onto one device",
     ],
 )
@@ -109,6 +112,52 @@ def test_zero_takes_the_first_axis_that_divides(mesh):
     ]
     already = {key: NamedSharding(mesh, PartitionSpec("data") if key == "c" else PartitionSpec()) for key in params}
     assert state.shardings(jl.adam(0.1), params, already, zero="data")[0].slots["m"]["c"].spec == PartitionSpec("data", None)
+
+
+# What JAX alone would refuse on Explicit axes: rows against columns that one axis splits, blocks of several devices' parts.
+ON_EXPLICIT_AXES = {
+    "adam": jl.adam(0.1),
+    "adafactor": jl.adafactor(),
+    "optax": optax.adafactor(0.1, min_dim_size_to_factor=4),
+    "compressed": state.compress(jl.adam(0.1), where=lambda name, leaf: len(leaf.shape) == 2),
+    "exact": jl.nesterov_exact(0.1),
+    "parts": optax.partition({"a": jl.muon(0.1), "b": jl.lamb(0.1)}, {"w": "a", "v": "b", "b": "b"}),
+}
+
+
+@pytest.mark.parametrize("types", [("Explicit", "Explicit"), ("Explicit", "Auto"), ("Auto", "Explicit")], ids="-".join)
+@pytest.mark.parametrize("name", ON_EXPLICIT_AXES)
+def test_types_on_explicit_axes(name, types):
+    mesh = AbstractMesh((4, 2), ("data", "model"), axis_types=tuple(AxisType[x] for x in types))
+    shapes = {"w": (8, 384), "v": (384, 4), "b": (3,)}
+    specs = {"w": PartitionSpec(None, "model"), "v": PartitionSpec(), "b": PartitionSpec()}
+    where = {key: NamedSharding(mesh, spec) for key, spec in specs.items()}
+    params = {key: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=where[key]) for key, shape in shapes.items()}
+    tx = state.shard(ON_EXPLICIT_AXES[name], where, zero="data")
+    placed = jax.tree.leaves(state.shardings(tx, params, where, zero="data"))
+    explicit = [axis for axis, kind in zip(mesh.axis_names, types, strict=True) if kind == "Explicit"]
+
+    def run(params, gradients):
+        def step(carry, _):
+            updates, s = tx.update(gradients, carry[1], carry[0], value_fn=lambda p: sum(jnp.sum(x**2) for x in p.values()))
+            assert jax.tree.map(jax.typeof, updates) == jax.tree.map(jax.typeof, gradients)
+            for x, sharding in zip(jax.tree.leaves(s), placed, strict=True):
+                spec = str(jax.typeof(x).sharding.spec)
+                assert [axis in spec for axis in explicit] == [axis in str(sharding.spec) for axis in explicit]
+            return (optax.apply_updates(carry[0], updates), s), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), None, length=2)[0]
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        jax.eval_shape(run, params, params)
+
+
+def test_inside_shard_map_the_transformation_itself_is_used():
+    mesh = jax.make_mesh((2,), ("data",))
+    tx = state.shard(jl.adam(0.1), NamedSharding(mesh, PartitionSpec()), zero="data")
+    inside = jax.shard_map(tx.init, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec())
+    with pytest.raises(ValueError, match=r"inside jax.shard_map over data .* use the transformation itself there"):
+        jax.eval_shape(inside, jnp.ones((4, 4)))
 
 
 def test_a_missing_gradient_stays_missing(mesh):
