@@ -9,6 +9,9 @@ def main() -> None:
         from jaxopt_lec.cli import app
     except ModuleNotFoundError as error:
         sys.exit(f"jaxopt-lec needs {error.name}: pip install 'jaxopt_lec[lab]'")
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. Nothing was run.\n")
+        sys.exit(130)
     app(prog_name="jaxopt-lec")
 
 
