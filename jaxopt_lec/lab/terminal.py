@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 import unicodedata
-from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -57,7 +56,7 @@ def prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=STAND_IN)
 
