@@ -2,6 +2,7 @@
 
 import glob
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -85,7 +86,10 @@ def _check_place(path: Path, overwrite: bool) -> None:
 
 def _write(ocp: Any, path: Path, content: PyTree) -> None:
     """Write a checkpoint where there is none; a failure leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)  # Orbax waits for minutes where this fails
+    # Where these fail, Orbax would only find out in a thread, and others of its threads would wait for that one.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(path, content)
