@@ -162,8 +162,8 @@ def test_a_loss_that_is_nan_from_the_start_is_explained_on_any_terminal(elsewher
 def test_files_are_elsewhere_where_the_folder_takes_none(elsewhere: Path, monkeypatch, capsys) -> None:
     """It took one at the beginning."""
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    (elsewhere / "full").write_text("a file by now")
     with pytest.raises(typer.Exit) as ended, told(Path("full")) as written:
-        (elsewhere / "full").write_text("a file by now")
         written.write({"x": b"1"})
     assert ended.value.exit_code == 1
     assert (written.place / "x").read_bytes() == b"1"
