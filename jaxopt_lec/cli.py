@@ -16,7 +16,7 @@ from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Study
 from jaxopt_lec.lab.contestants import DEFAULT, KNOWN, find_contestants
 from jaxopt_lec.lab.devices import use_all_cores
 from jaxopt_lec.lab.errors import InputError
-from jaxopt_lec.lab.files import check_folder, write_somewhere
+from jaxopt_lec.lab.files import as_path, check_folder, write_somewhere
 from jaxopt_lec.lab.paths import Descent
 from jaxopt_lec.lab.progress import lanes_bar
 from jaxopt_lec.lab.surfaces import SURFACES, find_surface
@@ -111,7 +111,6 @@ def compare(
     use_all_cores()
     remedies = Remedies(activation, initializer, batch_norm, dropout, l2)
     with told(out) as written:
-        check_folder(out)
         budget = Budget(parse_numbers("--learning-rates", learning_rates), steps, seeds, batch_size)
         contestants = find_contestants([*split(optimizers), *(optimizer or [])])
         study = Study(load_workload(workload, remedies, data), contestants, budget, target, baseline)
@@ -175,7 +174,6 @@ def surface(
     sys.path.append(str(Path.cwd()))  # where a user's own optimizer lies
     use_all_cores()
     with told(out) as written:
-        check_folder(out)
         contestants = find_contestants([*split(optimizers), *(optimizer or [])])
         if page:
             surface_report.check_page([contestant.name for contestant in contestants])
@@ -199,7 +197,6 @@ def gallery(
     """Draw the scenes that show what momentum, Nesterov's look-ahead and adaptive steps do, a picture for each claim."""
     use_all_cores()
     with told(out) as written:
-        check_folder(out)
         surface_report.check_scenes(split(scenes))
         with surface_progress() as progress:
             files = surface_report.gallery_files(split(scenes), animation=animation, progress=progress)
@@ -230,22 +227,24 @@ class Written:
 
 @contextlib.contextmanager
 def told(folder: Path) -> Iterator[Written]:
-    """Say in one line each what cannot be done, where files are, and on Ctrl-C what is kept.
+    """Check a command's folder, and say in one line each what cannot be done, where files are, and on Ctrl-C what is kept.
 
     Args:
-        folder: where the command's files go.
+        folder: where the command's files go; ``~`` is the user's home.
 
     Raises:
         typer.Exit: with the code for wrong input, or for files that are not in their folder.
     """
     written = Written(folder)
     try:
+        written.folder = as_path("--out", folder)
+        check_folder(written.folder)
         yield written
     except InputError as error:
         print_error(str(error))
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
-        kept = "" if written.lines else f" Nothing is kept of what was running, and nothing was written to {folder}."
+        kept = "" if written.lines else f" Nothing is kept of what was running, and nothing was written to {written.folder}."
         print_line(f"Interrupted.{kept}")
         raise
     finally:

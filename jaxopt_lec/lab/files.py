@@ -8,9 +8,21 @@ from pathlib import Path
 
 from jaxopt_lec.lab.errors import InputError
 
-__all__ = ["check_folder", "write_new", "write_somewhere", "write_whole"]
+__all__ = ["as_path", "check_folder", "write_new", "write_somewhere", "write_whole"]
 
 PROBE = bytes(4096)  # what a full disk does not take
+
+
+def as_path(what: str, path: str | os.PathLike[str]) -> Path:
+    """Return a path that a user gave; ``~`` is their home.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return Path(path).expanduser()
+    except (TypeError, RuntimeError) as error:  # no path at all; no home
+        raise InputError(f"{what} {path!r} is no path: {error}") from error
 
 
 def check_folder(folder: Path) -> None:

@@ -148,7 +148,7 @@ def check_same(path: Path, asked: Mapping[str, Any]) -> None:
 
 
 def storable(x: np.ndarray) -> np.ndarray:
-    """Return an array as NumPy's files can hold it: bfloat16 and its like, which they do not know, as a field of that name."""
+    """Return an array as NumPy's files can hold it: bfloat16 and its like, unknown to them, as a field of that name."""
     return x.view([(x.dtype.name, f"u{x.dtype.itemsize}")]) if x.dtype.kind == "V" else x
 
 

@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from jaxopt_lec.cli import app, told
+from jaxopt_lec.lab import files
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--steps", "5", "--seeds", "1", "--learning-rates", "0.01,0.1"]
@@ -160,31 +161,46 @@ def test_a_loss_that_is_nan_from_the_start_is_explained_on_any_terminal(elsewher
 
 
 def test_files_are_elsewhere_where_the_folder_takes_none(elsewhere: Path, monkeypatch, capsys) -> None:
-    """It took one at the beginning."""
-    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
-    (elsewhere / "full").write_text("a file by now")
-    with pytest.raises(typer.Exit) as ended, told(Path("full")) as written:
-        written.write({"x": b"1"})
+    def write(name: str) -> None:
+        with told(Path(name)) as written:
+            Path(name).write_text("a file, where a folder could have been made")
+            written.write({"x": b"1"})
+
+    (elsewhere / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere / "temporary"))
+    with pytest.raises(typer.Exit) as ended:
+        write("full")
     assert ended.value.exit_code == 1
-    assert (written.place / "x").read_bytes() == b"1"
+    [place] = (elsewhere / "temporary").iterdir()
+    assert (place / "x").read_bytes() == b"1"
     assert capsys.readouterr().err.splitlines() == [
-        f"wrote {written.place}/x",
-        f"Error: full: File exists; the files are in {written.place} instead",
+        f"wrote {place}/x",
+        f"Error: full: File exists; the files are in {place} instead",
     ]
-    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere / "none"))
-    with pytest.raises(typer.Exit), told(Path("full")) as written:
-        written.write({"x": b"1"})
-    assert capsys.readouterr().err == "Error: full: File exists; nothing was saved\n"
+    monkeypatch.setattr(files, "write_whole", no_space)
+    with pytest.raises(typer.Exit):
+        write("too")
+    assert capsys.readouterr().err == "Error: too/x: No space left on device; nothing was saved\n"
+
+
+def no_space(folder: Path, contents: dict[str, bytes]) -> None:
+    raise OSError(28, "No space left on device", f"{folder}/{next(iter(contents))}")
 
 
 @pytest.mark.parametrize("wrote", [False, True])
-def test_ctrl_c_says_what_is_kept(elsewhere: Path, capsys, wrote) -> None:
-    with pytest.raises(KeyboardInterrupt), told(Path("out")) as written:  # noqa: PT012
-        if wrote:
-            written.write({"x": b"1"})
-        raise KeyboardInterrupt
-    kept = "" if wrote else " Nothing is kept of what was running, and nothing was written to out."
-    assert capsys.readouterr().err.splitlines() == [f"Interrupted.{kept}", *(["wrote out/x"] if wrote else [])]
+def test_ctrl_c_says_what_is_kept(elsewhere: Path, monkeypatch, capsys, wrote) -> None:
+    def interrupted() -> None:
+        with told(Path("~/out")) as written:
+            if wrote:
+                written.write({"x": b"1"})
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("HOME", str(elsewhere))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    folder = elsewhere / "out"
+    kept = "" if wrote else f" Nothing is kept of what was running, and nothing was written to {folder}."
+    assert capsys.readouterr().err.splitlines() == [f"Interrupted.{kept}", *([f"wrote {folder}/x"] if wrote else [])]
 
 
 def test_version_and_help() -> None:

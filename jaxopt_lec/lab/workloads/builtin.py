@@ -10,6 +10,7 @@ from typing import Literal
 from flax import nnx
 
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.files import as_path
 from jaxopt_lec.lab.workloads.characters import characters, library_text, read_text
 from jaxopt_lec.lab.workloads.classification import Classification
 from jaxopt_lec.lab.workloads.digits import digits
@@ -102,7 +103,7 @@ def load_workload(
         raise InputError(f"dropout {remedies.dropout}: a probability in [0, 1) is needed")
     if not (remedies.l2 >= 0 and math.isfinite(remedies.l2)):
         raise InputError(f"l2 {remedies.l2}: a finite number ≥ 0 is needed")
-    path = None if data is None else as_path(data)
+    path = None if data is None else as_path("data", data)
     if ":" in name:
         check_remedies(name, remedies, frozenset(), "it is your own")
         return find_own_workload(name, path)
@@ -115,18 +116,6 @@ def load_workload(
     if path is not None and recipe.reads is None:
         raise InputError(f"workload {name} reads no files (drop --data)")
     return recipe.make(name, remedies, path)
-
-
-def as_path(data: str | os.PathLike[str]) -> Path:
-    """Return the path of data.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        return Path(data).expanduser()
-    except (TypeError, RuntimeError) as error:  # no path at all; no home
-        raise InputError(f"data {data!r} is no path: {error}") from error
 
 
 def check_remedies(name: str, remedies: Remedies, apply: frozenset[str], why: str) -> None:
