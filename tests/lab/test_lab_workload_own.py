@@ -182,8 +182,11 @@ def classification(labels, x=None):
         (np.arange(12) // 11 * 2, r"the labels of data.test reach from 0 to 2"),
         (np.array([0.0, 1.0]), "its labels are float64, and must be integers"),
         (np.array([False, True]), "its labels are bool, and must be integers"),
-        (np.zeros((12, 1), int), r"returns \(8, 2\), so that their labels must have the shape \(8,\), not \(8, 1\)"),
-        (np.eye(2, dtype=int)[np.arange(12) % 2], r"must have the shape \(8,\), not \(8, 2\)"),
+        (
+            np.zeros((12, 1), int),
+            r"labels of shape \(8, 1\), the model must return .* and returns an array of shape \(8, 2\)",
+        ),
+        (np.eye(2, dtype=int)[np.arange(12) % 2], r"labels of shape \(8, 2\), the model must"),
     ],
 )
 def test_labels_are_numbers_of_outputs(labels, message):

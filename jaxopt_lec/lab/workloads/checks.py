@@ -11,7 +11,7 @@ from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.importing import one_line
 from jaxopt_lec.lab.workloads.workload import Data, Score, Workload
 
-__all__ = ["SETS", "TRIED", "canonical", "check_data", "traced", "try_out_workload"]
+__all__ = ["SETS", "TRIED", "canonical", "check_data", "described", "traced", "try_out_workload"]
 
 METHODS = ("initialize", "loss", "metric")
 SETS = ("train", "validation", "test")
@@ -59,7 +59,7 @@ def try_out_workload(found: Any, what: str | None = None) -> Workload:
     result = traced(what, "loss(params, state, batch, key)", _of_jax(found.loss), params, state, batch, key)
     if not isinstance(result, tuple) or len(result) != 2 or getattr(result[0], "shape", None) != ():
         raise InputError(
-            f"{what}: loss(params, state, batch, key) must return (a number, state), and returns {_described(result)}"
+            f"{what}: loss(params, state, batch, key) must return (a number, state), and returns {described(result)}"
         )
     if not jnp.issubdtype(result[0].dtype, jnp.floating):
         raise InputError(f"{what}: loss(params, state, batch, key) returns {result[0].dtype}, which has no gradient")
@@ -137,10 +137,10 @@ def _of_jax(loss: Any) -> Any:
     return checked
 
 
-def _described(result: Any) -> str:
+def described(result: Any) -> str:
     """Say what a function returned, for messages."""
     if isinstance(result, tuple):
-        return f"({', '.join(map(_described, result))})"
+        return f"({', '.join(map(described, result))})"
     shape = getattr(result, "shape", None)
     return type(result).__name__ if shape is None else f"an array of shape {shape}"
 

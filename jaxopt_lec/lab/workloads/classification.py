@@ -10,8 +10,21 @@ import optax
 from flax import nnx
 
 from jaxopt_lec.lab.errors import InputError
-from jaxopt_lec.lab.workloads.checks import SETS, TRIED, canonical, check_data, traced
+from jaxopt_lec.lab.workloads.checks import SETS, TRIED, canonical, check_data, described, traced
 from jaxopt_lec.lab.workloads.workload import ACCURACY, Batch, Data, Params, Score, State
+
+
+def check_range(what: str, labels: np.ndarray | jax.Array, outputs: int) -> None:
+    """Raise an InputError where a label is the number of no output."""
+    low, high = int(labels.min()), int(labels.max())
+    if low >= 0 and high < outputs:
+        return
+    way = f"number the classes from 0 to {outputs - 1}"
+    if low >= 0:
+        way += f", or give the model {high + 1} outputs"
+    if low == 1 and high == outputs:
+        way = "subtract 1"
+    raise InputError(f"{what} reach from {low} to {high}, and the model has {outputs} outputs: {way}")
 
 
 @dataclass(frozen=True)
@@ -52,24 +65,19 @@ class Classification:
         images, labels = self.data.train
         if not isinstance(labels, np.ndarray | jax.Array) or not jnp.issubdtype(labels.dtype, jnp.integer):
             dtype = getattr(labels, "dtype", type(labels).__name__)
-            raise InputError(f"{what}: its labels are {dtype}, and must be integers: the numbers of the model's outputs")
+            raise InputError(
+                f"{what}: its labels are {dtype}, and must be integers, the numbers of outputs: labels.astype(int)"
+            )
         batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((TRIED, *x.shape[1:]), canonical(x)), images)
         logits = traced(what, "model(images, None)", lambda m, x: nnx.merge(self._graph, m)(x, None), model, batch)
-        if logits.shape[:-1] != (TRIED, *labels.shape[1:]):
+        shape = getattr(logits, "shape", ())
+        if not shape or shape[:-1] != (TRIED, *labels.shape[1:]):
             raise InputError(
-                f"{what}: for {TRIED} examples the model returns {logits.shape}, so that their labels must have the shape "
-                f"{logits.shape[:-1]}, not {(TRIED, *labels.shape[1:])}"
+                f"{what}: for {TRIED} examples, with labels of shape {(TRIED, *labels.shape[1:])}, the model must return an "
+                f"array of one more axis, the outputs, and returns {described(logits)}"
             )
-        outputs = logits.shape[-1]
         for part in SETS:
-            labels = getattr(self.data, part)[1]
-            low, high = int(labels.min()), int(labels.max())
-            if low < 0 or high >= outputs:
-                way = "subtract 1" if low == 1 and high == outputs else f"number the classes from 0 to {outputs - 1}"
-                raise InputError(
-                    f"{what}: the labels of data.{part} reach from {low} to {high}, and the model has {outputs} outputs: "
-                    f"{way}" + (f", or give the model {high + 1} outputs" if low >= 0 and high > outputs else "")
-                )
+            check_range(f"{what}: the labels of data.{part}", getattr(self.data, part)[1], shape[-1])
 
     def initialize(self, key: jax.Array) -> tuple[Params, State]:
         """Draw the parameters; the state is all else the model holds, such as running averages."""
