@@ -34,15 +34,22 @@ def check_folder(folder: Path) -> None:
         InputError: it, or what it would have to be made in, is not a folder, or nothing can be written there.
     """
     try:
-        existing = folder
-        while not os.path.lexists(existing) and existing != existing.parent:
-            existing = existing.parent
+        existing = _existing(folder)
         if not existing.is_dir():
             raise InputError(f"{folder}: {existing} is {'a file, ' if existing.exists() else ''}not a folder")
         with tempfile.TemporaryFile(dir=existing, buffering=0) as file:
             file.write(PROBE)
     except OSError as error:
         raise InputError(f"{folder}: it is not writable: {error.strerror}") from error
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that is there; a link that leads nowhere is."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _existing(path.parent)
+    return path
 
 
 @contextmanager
