@@ -1,6 +1,9 @@
 """The command ``jaxopt-lec``, also as ``python -m jaxopt_lec``; without the extra ``[lab]`` it says what to install."""
 
+import os
 import sys
+
+INTERRUPTED = 130  # what a command ends with after Ctrl-C
 
 
 def main() -> None:
@@ -11,8 +14,16 @@ def main() -> None:
         sys.exit(f"jaxopt-lec needs {error.name}: pip install 'jaxopt_lec[lab]'")
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. Nothing was run.\n")
-        sys.exit(130)
-    app(prog_name="jaxopt-lec")
+        sys.exit(INTERRUPTED)
+    try:
+        app(prog_name="jaxopt-lec")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # Python would wait for the compiler's threads, for up to a minute, and XLA may crash when they outlive it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 if __name__ == "__main__":
