@@ -1,5 +1,6 @@
 """The command ``jaxopt-lec``, also as ``python -m jaxopt_lec``; without the extra ``[lab]`` it says what to install."""
 
+import contextlib
 import os
 import sys
 
@@ -20,8 +21,8 @@ def main() -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED:
             # Python would wait for the compiler's threads, for up to a minute, and XLA may crash when they outlive it.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             os._exit(INTERRUPTED)
         raise
 
