@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 import jaxopt_lec as jl
 from jaxopt_lec import lab
 from jaxopt_lec.lab.figures import COLOURS, png, tidy
-from jaxopt_lec.lab.report import write_whole
+from jaxopt_lec.lab.files import write_whole
 from jaxopt_lec.lab.surface_report import FIGURES as SCENES
 from jaxopt_lec.lab.surface_report import gallery_files
 from jaxopt_lec.lab.workloads import Classification, Remedies, load_workload

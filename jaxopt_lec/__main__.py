@@ -1,6 +1,10 @@
 """The command ``jaxopt-lec``, also as ``python -m jaxopt_lec``; without the extra ``[lab]`` it says what to install."""
 
+import contextlib
+import os
 import sys
+
+INTERRUPTED = 130  # what a command ends with after Ctrl-C
 
 
 def main() -> None:
@@ -9,7 +13,18 @@ def main() -> None:
         from jaxopt_lec.cli import app
     except ModuleNotFoundError as error:
         sys.exit(f"jaxopt-lec needs {error.name}: pip install 'jaxopt_lec[lab]'")
-    app(prog_name="jaxopt-lec")
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. Nothing was run.\n")
+        sys.exit(INTERRUPTED)
+    try:
+        app(prog_name="jaxopt-lec")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # Python would wait for the compiler's threads, for up to a minute, and XLA may crash when they outlive it.
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+import typer.core
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -16,12 +16,29 @@ from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Study
 from jaxopt_lec.lab.contestants import DEFAULT, KNOWN, find_contestants
 from jaxopt_lec.lab.devices import use_all_cores
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.files import as_path, check_folder, write_somewhere
 from jaxopt_lec.lab.paths import Descent
 from jaxopt_lec.lab.progress import lanes_bar
 from jaxopt_lec.lab.surfaces import SURFACES, find_surface
+from jaxopt_lec.lab.terminal import Terminal, prepare_streams
+from jaxopt_lec.lab.wording import divergence_words
 from jaxopt_lec.lab.workloads import WORKLOADS, Activation, Initializer, Remedies, load_workload
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+# What a command ends with, besides 0, 2 for wrong input and 130 for Ctrl-C.
+NOT_SAVED = 1
+ALL_DIVERGED = 3
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands, whose help and messages are printed on any terminal."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command."""
+        prepare_streams()
+        return super().main(*args, **options)
+
+
+app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def show_version(asked: bool) -> None:
@@ -67,6 +84,7 @@ def compare(
     seeds: Annotated[
         int, typer.Option(min=1, help="How many seeds to tune on, and as many fresh ones to test on.")
     ] = Budget.seeds,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples in a mini-batch.")] = Budget.batch_size,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Which optimizer the others are compared with; default: adam, else the first."),
@@ -89,35 +107,39 @@ def compare(
 
     Writes report.html, a page with all of it, and results.json, results.csv, evaluations.csv and two plots.
     """
-    messages = Console(stderr=True)
     sys.path.append(str(Path.cwd()))  # where a user's own optimizer lies
     use_all_cores()
     remedies = Remedies(activation, initializer, batch_norm, dropout, l2)
-    try:
-        report.check_folder(out)
-        budget = Budget(parse_numbers("--learning-rates", learning_rates), steps, seeds)
+    with told(out) as written:
+        budget = Budget(parse_numbers("--learning-rates", learning_rates), steps, seeds, batch_size)
         contestants = find_contestants([*split(optimizers), *(optimizer or [])])
         study = Study(load_workload(workload, remedies, data), contestants, budget, target, baseline)
-    except InputError as error:
-        messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from error
-    with lanes_bar(study.lanes) as report_lanes:
-        comparison = study.run(report_lanes)
-    settings = {
-        "workload": workload,
-        "data": None if data is None else str(data),
-        "optimizers": [contestant.spec for contestant in contestants],
-        "baseline": baseline,
-        "target": target,
-        "activation": activation,
-        "initializer": initializer,
-        "batch_norm": batch_norm,
-        "dropout": dropout,
-        "l2": l2,
-    }
-    Console().print(report.table(comparison))
-    for path in report.write(comparison, out, settings):
-        messages.print(f"wrote {escape(str(path))}", soft_wrap=True, highlight=False)
+        with lanes_bar(study.lanes) as report_lanes:
+            comparison = study.run(report_lanes)
+        settings = {
+            "workload": workload,
+            "data": None if data is None else str(data),
+            "optimizers": [contestant.spec for contestant in contestants],
+            "baseline": baseline,
+            "target": target,
+            "activation": activation,
+            "initializer": initializer,
+            "batch_norm": batch_norm,
+            "dropout": dropout,
+            "l2": l2,
+        }
+        files = report.numbers(comparison, settings)
+        try:
+            files = report.pages(comparison, settings) | files
+        finally:  # where drawing fails, the numbers are kept all the same
+            written.write(files)
+        Terminal().print(report.table(comparison))
+    if all(result.selection is None for result in comparison.results):
+        print_error(
+            f"every lane diverged, with every optimizer. {comparison.results[0].name}: "
+            f"{divergence_words(comparison.results[0])}"
+        )
+        raise typer.Exit(ALL_DIVERGED)
 
 
 @app.command()
@@ -149,24 +171,19 @@ def surface(
 
     Writes surface.png, and surface.gif and surface.html if asked for.
     """
-    messages = Console(stderr=True)
     sys.path.append(str(Path.cwd()))  # where a user's own optimizer lies
     use_all_cores()
-    try:
-        report.check_folder(out)
+    with told(out) as written:
         contestants = find_contestants([*split(optimizers), *(optimizer or [])])
         if page:
             surface_report.check_page([contestant.name for contestant in contestants])
         rates = None if learning_rates is None else parse_numbers("--learning-rates", learning_rates)
         place = None if start is None else parse_numbers("--start", start)
         descent = Descent(find_surface(name), contestants, rates, place, steps)
-    except InputError as error:
-        messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from error
-    with surface_progress(messages) as progress:
-        tracks, files = surface_report.surface_files(descent, animation=animation, page=page, progress=progress)
-    Console().print(surface_report.table(descent, tracks))
-    write_files(files, out, messages)
+        with surface_progress() as progress:
+            tracks, files = surface_report.surface_files(descent, animation=animation, page=page, progress=progress)
+        written.write(files, own=surface_report.FILES)
+        Terminal().print(surface_report.table(descent, tracks))
 
 
 @app.command()
@@ -178,17 +195,75 @@ def gallery(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the pictures go.")] = Path("gallery"),
 ) -> None:
     """Draw the scenes that show what momentum, Nesterov's look-ahead and adaptive steps do, a picture for each claim."""
-    messages = Console(stderr=True)
     use_all_cores()
-    try:
-        report.check_folder(out)
+    with told(out) as written:
         surface_report.check_scenes(split(scenes))
+        with surface_progress() as progress:
+            files = surface_report.gallery_files(split(scenes), animation=animation, progress=progress)
+        written.write(files)
+
+
+class Written:
+    """The files that a command has written into its folder, or elsewhere where that could not be."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin with none."""
+        self.folder = folder
+        self.lines: list[str] = []
+        self.place: Path | None = None
+        self.failure: OSError | None = None
+
+    def write(self, files: Mapping[str, bytes], own: Collection[str] = ()) -> None:
+        """Write files, and remove those that an earlier run left under a name of the command's own."""
+        self.place, self.failure = write_somewhere(self.folder, files)
+        if self.place is not None:
+            self.lines += [f"wrote {self.place / file}" for file in files]
+        if self.failure is None:
+            for file in own:
+                if file not in files and (self.folder / file).is_file():
+                    (self.folder / file).unlink()
+                    self.lines.append(f"removed {self.folder / file}, which an earlier run had left")
+
+
+@contextlib.contextmanager
+def told(folder: Path) -> Iterator[Written]:
+    """Check a command's folder, and say in one line each what cannot be done, where files are, and on Ctrl-C what is kept.
+
+    Args:
+        folder: where the command's files go; ``~`` is the user's home.
+
+    Raises:
+        typer.Exit: with the code for wrong input, or for files that are not in their folder.
+    """
+    written = Written(folder)
+    try:
+        written.folder = as_path("--out", folder)
+        check_folder(written.folder)
+        yield written
     except InputError as error:
-        messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        print_error(str(error))
         raise typer.Exit(2) from error
-    with surface_progress(messages) as progress:
-        files = surface_report.gallery_files(split(scenes), animation=animation, progress=progress)
-    write_files(files, out, messages)
+    except KeyboardInterrupt:
+        kept = "" if written.lines else f" Nothing is kept of what was running, and nothing was written to {written.folder}."
+        print_line(f"Interrupted.{kept}")
+        raise
+    finally:
+        for line in written.lines:
+            print_line(line)
+    if written.failure is not None:
+        instead = "nothing was saved" if written.place is None else f"the files are in {written.place} instead"
+        print_error(f"{written.failure.filename}: {written.failure.strerror}; {instead}")
+        raise typer.Exit(NOT_SAVED)
+
+
+def print_line(text: str) -> None:
+    """Print a line on standard error."""
+    Terminal(stderr=True).print(escape(text), soft_wrap=True, highlight=False)
+
+
+def print_error(text: str) -> None:
+    """Print on standard error what went wrong."""
+    Terminal(stderr=True).print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 
 def split(text: str) -> list[str]:
@@ -212,17 +287,10 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 @contextlib.contextmanager
-def surface_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def surface_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show a live progress bar; without a terminal there is none."""
+    console = Terminal(stderr=True)
     columns = (TextColumn("{task.description:<30}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda status, done, of: bar.update(task, description=status, completed=done, total=of)
-
-
-def write_files(files: Mapping[str, bytes], folder: Path, console: Console) -> None:
-    """Write files into a folder, which is made if need be, and say so."""
-    folder.mkdir(parents=True, exist_ok=True)
-    report.write_whole(folder, files)
-    for file in files:
-        console.print(f"wrote {escape(str(folder / file))}", soft_wrap=True, highlight=False)

@@ -34,6 +34,7 @@ from jaxopt_lec.lab.training import (
     train_lane,
 )
 from jaxopt_lec.lab.workloads import Score, Workload
+from jaxopt_lec.lab.workloads.checks import try_out_workload
 
 HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 # How many steps of the workload a plan is measured with: enough to rise above the cost of starting a program.
@@ -113,6 +114,7 @@ class Run:
     loss: float
     score: float
     diverged: bool
+    diverged_at: int | None = None  # the first step whose training loss is not finite
 
 
 @dataclass(frozen=True)
@@ -291,8 +293,8 @@ class Study:
         baseline: the optimizer that the others are compared with; None: adam if it takes part, else the first.
 
     Raises:
-        InputError: the training set is smaller than a mini-batch, an optimizer cannot take a step, the target cannot be a
-            score, or the baseline does not take part.
+        InputError: the workload lacks a part, the training set is smaller than a mini-batch, an optimizer cannot take a
+            step, the target cannot be a score, or the baseline does not take part.
     """
 
     workload: Workload
@@ -310,10 +312,12 @@ class Study:
             raise InputError(f"baseline {self.baseline!r} does not take part; these do: {', '.join(names)}")
         if self.target is not None:
             check_target(self.target, self.workload.score)
+        try_out_workload(self.workload)
         n = examples(self.workload.data.train)
         if n < self.budget.batch_size:
             raise InputError(
-                f"{self.workload.name}: {n} training examples are fewer than a mini-batch of {self.budget.batch_size}"
+                f"{self.workload.name}: {n} training examples are fewer than a mini-batch of {self.budget.batch_size}; "
+                f"choose at most {n} with --batch-size, or with Budget(batch_size=)"
             )
         params, _ = jax.eval_shape(self.workload.initialize, jax.random.key(0))
         for contestant in self.contestants:
@@ -443,11 +447,17 @@ def lanes(points: Sequence[tuple[float, int]]) -> Lane:
 
 def runs(points: Sequence[tuple[float, int]], outcome: Outcome) -> tuple[Run, ...]:
     """Tell every lane's end."""
-    ends = zip(outcome.training_loss[:, -1], outcome.loss, outcome.score, outcome.diverged, strict=True)
+    ends = zip(outcome.training_loss, outcome.loss, outcome.score, outcome.diverged, strict=True)
     return tuple(
-        Run(rate, seed, float(last), float(loss), float(score), bool(diverged))
-        for (rate, seed), (last, loss, score, diverged) in zip(points, ends, strict=True)
+        Run(rate, seed, float(losses[-1]), float(loss), float(score), bool(diverged), first_not_finite(losses))
+        for (rate, seed), (losses, loss, score, diverged) in zip(points, ends, strict=True)
     )
+
+
+def first_not_finite(losses: np.ndarray) -> int | None:
+    """Return the first step whose loss is not finite, counted from 1; None if all are."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    return int(bad[0]) + 1 if len(bad) else None
 
 
 def evaluations(record: Record, steps: int) -> Evaluations:

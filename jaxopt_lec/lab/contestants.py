@@ -11,7 +11,7 @@ import optax
 import jaxopt_lec
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.importing import imported, one_line
-from jaxopt_lec.lab.training import Factory
+from jaxopt_lec.lab.training import Factory, widened
 
 DEFAULT = (
     "sgd",
@@ -92,7 +92,7 @@ def try_out(contestant: Contestant, params: Any) -> None:
         optimizer = optax.with_extra_args_support(made)
 
         def value_fn(params: Any) -> jax.Array:
-            return jnp.asarray(sum(jnp.sum((leaf - 1) ** 2) for leaf in jax.tree.leaves(params)))
+            return jnp.asarray(sum(widened(jnp.sum((leaf - 1) ** 2)) for leaf in jax.tree.leaves(params)))
 
         value, grads = jax.value_and_grad(value_fn)(params)
         extra = {"value": value, "grad": grads, "value_fn": value_fn}

@@ -2,9 +2,116 @@
 
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["write_new"]
+from jaxopt_lec.lab.errors import InputError
+
+__all__ = ["as_path", "check_folder", "write_new", "write_somewhere", "write_whole"]
+
+PROBE = bytes(4096)  # what a full disk does not take
+
+
+def as_path(what: str, path: str | os.PathLike[str]) -> Path:
+    """Return a path that a user gave; ``~`` is their home.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return Path(path).expanduser()
+    except (TypeError, RuntimeError) as error:  # no path at all; no home
+        raise InputError(f"{what} {path!r} is no path: {error}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Check that files can be written into a folder, which need not exist yet, by writing one that has no name.
+
+    The system's permissions do not tell: root may do everything, and a disk may be full.
+
+    Raises:
+        InputError: it, or what it would have to be made in, is not a folder, or nothing can be written there.
+    """
+    try:
+        existing = _existing(folder)
+        if not existing.is_dir():
+            raise InputError(f"{folder}: {existing} is {'a file, ' if existing.exists() else ''}not a folder")
+        with tempfile.TemporaryFile(dir=existing, buffering=0) as file:
+            file.write(PROBE)
+    except OSError as error:
+        raise InputError(f"{folder}: it is not writable: {error.strerror}") from error
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that is there; a link that leads nowhere is."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _existing(path.parent)
+    return path
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in errors of the system that do not, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files into a folder, which is made if need be: first all beside, then all into place.
+
+    So, whatever fails, no name ever holds half a file.
+
+    Raises:
+        OSError: with the name of the file that cannot be written; all files are then what they were.
+    """
+    written: list[tuple[Path, Path]] = []
+    try:
+        with _naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            with _naming(folder / name):
+                descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+                written.append((Path(temporary), folder / name))
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).chmod(0o666 & ~current_umask())  # mkstemp's files are private
+        for path, target in written:
+            path.replace(target)
+    finally:
+        for path, _ in written:
+            path.unlink(missing_ok=True)
+
+
+def write_somewhere(folder: Path, contents: Mapping[str, bytes]) -> tuple[Path | None, OSError | None]:
+    """Write files as `write_whole` does, and where that fails into a new folder among the system's temporary ones.
+
+    Returns:
+        The folder that has the files, None if none could be written, and why it is not the one that was asked for.
+    """
+    try:
+        write_whole(folder, contents)
+        return folder, None
+    except OSError as error:
+        try:
+            other = Path(tempfile.mkdtemp(prefix="jaxopt-lec-"))
+            write_whole(other, contents)
+        except OSError:
+            return None, error
+        return other, error
+
+
+def current_umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -12,7 +119,13 @@ def write_new(path: Path, content: bytes) -> None:
 
     Raises:
         FileExistsError: it exists.
+        OSError: it cannot be written.
     """
+    with _naming(path):
+        _write_new(path, content)
+
+
+def _write_new(path: Path, content: bytes) -> None:
     unnamed = getattr(os, "O_TMPFILE", None)  # Linux: a file without a name, which vanishes with its process
     if unnamed is not None and Path("/proc/self/fd").exists():
         try:

@@ -15,11 +15,12 @@ def lanes_bar(total: int) -> Iterator[Report]:
     """Show a bar on standard error, if that is a terminal and rich is installed."""
     try:
         from rich import progress as rich
-        from rich.console import Console
+
+        from jaxopt_lec.lab.terminal import Terminal
     except ImportError:  # all else works without it
         yield lambda status, lanes: None
         return
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (
         rich.TextColumn("{task.description:<30}"),
         rich.BarColumn(bar_width=None),

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import tempfile
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxopt_lec.lab.compare import Comparison, Evaluations, Mean, together
-from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.figures import learning_rates, loss_curves, png
+from jaxopt_lec.lab.files import write_whole
 from jaxopt_lec.lab.html_report import html_report
 from jaxopt_lec.lab.statistics import Difference
 from jaxopt_lec.lab.wording import (
@@ -40,7 +39,7 @@ from jaxopt_lec.lab.wording import (
 )
 from jaxopt_lec.lab.workloads import Score
 
-__all__ = ["check_folder", "table", "version", "write", "write_whole"]
+__all__ = ["numbers", "pages", "table", "version", "write"]
 
 PACKAGES = ("jaxopt_lec", "jax", "jaxlib", "optax", "flax", "numpy", "scipy", "scikit-learn")
 
@@ -116,21 +115,6 @@ def notes(comparison: Comparison) -> list[str]:
 # --- the files ---------------------------------------------------------------------------------------------------------
 
 
-def check_folder(folder: Path) -> None:
-    """Check that results can be written into a folder, which need not exist yet.
-
-    Raises:
-        InputError: it, or what it would have to be made in, is not a folder or not writable.
-    """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise InputError(f"{folder}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{folder}: {existing} is not writable")
-
-
 def write(comparison: Comparison, folder: Path, settings: Mapping[str, Any]) -> list[Path]:
     """Write the numbers and the plots, each file whole or not at all.
 
@@ -138,45 +122,34 @@ def write(comparison: Comparison, folder: Path, settings: Mapping[str, Any]) -> 
         comparison: the study.
         folder: where to; it is made if need be.
         settings: what the study was asked for, kept in results.json as ``settings``.
+
+    Raises:
+        OSError: a file cannot be written; the folder's files are then what they were.
     """
-    # All that can fail is done before the first file is touched.
-    contents = {
-        "report.html": html_report(comparison, settings, machine(comparison), versions()).encode(),
-        "results.json": json.dumps(as_json(comparison, settings), indent=1, allow_nan=False, ensure_ascii=False).encode(),
-        "results.csv": as_frame(comparison).to_csv(index=False).encode(),
-        "evaluations.csv": evaluations_frame(comparison).to_csv(index=False).encode(),
-        "loss_curves.png": png(loss_curves(comparison)),
-        "learning_rates.png": png(learning_rates(comparison)),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder, contents)
+    contents = numbers(comparison, settings)
+    try:
+        contents = pages(comparison, settings) | contents
+    finally:  # where drawing fails, the numbers are kept all the same
+        write_whole(folder, contents)
     return [folder / name for name in contents]
 
 
-def write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files so that, whatever fails, no name ever holds half a file: first all beside, then all into place."""
-    written: list[tuple[Path, Path]] = []
-    try:
-        for name, content in contents.items():
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-            written.append((Path(temporary), folder / name))
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~current_umask())  # mkstemp's files are private
-        for path, target in written:
-            path.replace(target)
-    finally:
-        for path, _ in written:
-            path.unlink(missing_ok=True)
+def numbers(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files with all that was measured, by name: what only another study could give again."""
+    return {
+        "results.json": json.dumps(as_json(comparison, settings), indent=1, allow_nan=False, ensure_ascii=False).encode(),
+        "results.csv": as_frame(comparison).to_csv(index=False).encode(),
+        "evaluations.csv": evaluations_frame(comparison).to_csv(index=False).encode(),
+    }
 
 
-def current_umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
+def pages(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files that show it, by name."""
+    return {
+        "report.html": html_report(comparison, settings, machine(comparison), versions()).encode(),
+        "loss_curves.png": png(loss_curves(comparison)),
+        "learning_rates.png": png(learning_rates(comparison)),
+    }
 
 
 def as_json(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +175,7 @@ def as_json(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, An
                         "validation_loss": finite(run.loss),
                         "training_loss": finite(run.training_loss),
                         "diverged": run.diverged,
+                        "diverged_at": run.diverged_at,
                     }
                     for run in result.tuning
                 ],
@@ -219,6 +193,7 @@ def as_json(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, An
                         "test_loss": finite(run.loss),
                         "training_loss": finite(run.training_loss),
                         "diverged": run.diverged,
+                        "diverged_at": run.diverged_at,
                         "steps_to_target": steps,
                     }
                     for run, steps in zip(result.fresh, reached.steps, strict=True)
@@ -352,6 +327,7 @@ def as_frame(comparison: Comparison) -> pd.DataFrame:
                         "learning_rate": run.learning_rate,
                         "seed": run.seed,
                         "diverged": run.diverged,
+                        "diverged_at": run.diverged_at,
                         "training_loss": run.training_loss,
                         "scored_on": scored_on,
                         "loss": run.loss,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lec.lab.errors import InputError
@@ -53,7 +54,7 @@ class StudyFolder:
     def write(self, file: Path, results: Results) -> None:
         """Write the results of some lanes."""
         buffer = io.BytesIO()
-        np.savez(buffer, **results)  # type: ignore[arg-type]
+        np.savez(buffer, **{name: storable(x) for name, x in results.items()})  # type: ignore[arg-type]
         write_new(file, buffer.getvalue())
 
     def read(self, file: Path) -> Results:
@@ -64,7 +65,7 @@ class StudyFolder:
         """
         try:
             with file.open("rb") as opened_file, np.load(opened_file, allow_pickle=False) as archive:
-                return dict(archive)
+                return {name: restored(x) for name, x in archive.items()}
         except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
             raise InputError(f"{file} is damaged ({error}); delete it, and its lanes are run again") from error
 
@@ -144,6 +145,16 @@ def check_same(path: Path, asked: Mapping[str, Any]) -> None:
         if before.get(name) != now.get(name):
             said = f"{name}: {shortened(before.get(name))} there, {shortened(now.get(name))} here"
             raise InputError(f"study {path} is another one, with other {said}; give another folder")
+
+
+def storable(x: np.ndarray) -> np.ndarray:
+    """Return an array as NumPy's files can hold it: bfloat16 and its like, unknown to them, as a field of that name."""
+    return x.view([(x.dtype.name, f"u{x.dtype.itemsize}")]) if x.dtype.kind == "V" else x
+
+
+def restored(x: np.ndarray) -> np.ndarray:
+    """Return the array that was made storable."""
+    return x if x.dtype.names is None else x.view(jnp.dtype(x.dtype.names[0]))
 
 
 def shortened(value: Any) -> str:

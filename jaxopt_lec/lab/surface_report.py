@@ -17,9 +17,12 @@ from jaxopt_lec.lab.paths import Descent, Track
 from jaxopt_lec.lab.surface_page import RULES, surface_page
 from jaxopt_lec.lab.wording import count
 
-__all__ = ["DEFAULT", "FIGURES", "check_page", "check_scenes", "gallery_files", "surface_files", "table"]
+__all__ = ["DEFAULT", "FIGURES", "FILES", "check_page", "check_scenes", "gallery_files", "surface_files", "table"]
 
 DEFAULT = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam")
+
+# The files of the command `surface`.
+FILES = ("surface.png", "surface.gif", "surface.html")
 
 # What draws the scenes; figures without paths do not move.
 FIGURES: Mapping[str, Callable[[], Picture | Figure]] = {

@@ -120,9 +120,12 @@ class Training(Task):
     first_step: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the ranges, and try the workload out."""
+        from jaxopt_lec.lab.workloads.checks import try_out_workload  # needs Flax, as the workload does
+
         check_factory(self.factory)
         check_steps(self.steps)
+        try_out_workload(self.workload)
         n = examples(self.workload.data.train)
         if not 1 <= self.batch_size <= n:
             raise InputError(f"batch_size {self.batch_size}: at least 1 and at most the {n} training examples are needed")

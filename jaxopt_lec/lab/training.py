@@ -179,7 +179,8 @@ def train_lane(workload: "Workload", factory: Factory, steps: int, lane: Lane, s
         key = jax.random.fold_in(dropout, t)
 
         def loss(params: Any) -> tuple[jax.Array, Any]:
-            return workload.loss(params, state, batch, key)
+            value, new_state = workload.loss(params, state, batch, key)
+            return widened(value), new_state
 
         (value, new_state), grads = jax.value_and_grad(loss, has_aux=True)(params)
         # What line searches and Newton's method ask for, by Optax's names; the others never see it.
@@ -201,7 +202,7 @@ def train_lane(workload: "Workload", factory: Factory, steps: int, lane: Lane, s
                 return jax.tree.map(lambda all_, one: all_.at[i // between].set(one), record, now)
 
             record = jax.lax.cond(due(i), look, lambda record: record, record)
-        return model, jax.lax.dynamic_update_slice(losses, some, (i * block,)), record
+        return model, jax.lax.dynamic_update_slice(losses, some.astype(losses.dtype), (i * block,)), record
 
     seen, record = None, None
     if watched is not None:
@@ -228,8 +229,14 @@ def held_out(workload: "Workload", params: Any, state: Any, held: Held) -> tuple
     """Return the mean loss and the mean score of a held-out set."""
 
     def piece(held: Held) -> tuple[jax.Array, jax.Array]:
-        return jax.tree.map(lambda x: x @ held.weight, workload.metric(params, state, held.batch))
+        values = jax.tree.map(widened, workload.metric(params, state, held.batch))
+        return jax.tree.map(lambda x: x @ held.weight.astype(x.dtype), values)
 
     total = held.weight.sum()
-    loss, score = jax.tree.map(lambda x: x.sum() / total, jax.lax.map(piece, held))
+    loss, score = jax.tree.map(lambda x: x.sum() / total.astype(x.dtype), jax.lax.map(piece, held))
     return loss, score
+
+
+def widened(x: jax.Array) -> jax.Array:
+    """Return numbers in float32 at least: in half precision, sums over many examples lose what one of them adds."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)

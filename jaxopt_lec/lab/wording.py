@@ -13,6 +13,7 @@ __all__ = [
     "cost_words",
     "count",
     "diverged_words",
+    "divergence_words",
     "duration",
     "edge_words",
     "label",
@@ -142,8 +143,29 @@ def diverged_words(comparison: Comparison) -> list[str]:
                 "ranking they count as the worst."
             )
         if result.selection is None:
-            lines.append(f"{result.name}: every lane diverged, so nothing was tested.")
+            lines.append(f"{result.name}: every lane diverged, so nothing was tested: {divergence_words(result)}")
     return lines
+
+
+def divergence_words(result: Result) -> str:
+    """Say where the lanes of an optimizer diverged that all did, and what to look at."""
+    if all(run.diverged_at == 1 for run in result.tuning):
+        return (
+            "the training loss is not finite at step 1 at any learning rate, before any update. "
+            "Look for NaN or inf in the data, and for labels that are none of the model's outputs."
+        )
+    lowest = min(run.learning_rate for run in result.tuning)
+    steps = [run.diverged_at for run in result.tuning if run.learning_rate == lowest]
+    known = [step for step in steps if step is not None]
+    if len(known) < len(steps):
+        return (
+            f"at the lowest learning rate, {lowest:g}, the training loss stayed finite, but the loss or score on "
+            "validation data did not. Look for NaN or inf in the validation data, or try lower rates."
+        )
+    return (
+        f"at the lowest learning rate, {lowest:g}, the training loss is not finite from step {min(known)} on. Try lower "
+        "rates; if that does not help, look for NaN or inf in the data."
+    )
 
 
 def cost_words(comparison: Comparison) -> str:

@@ -1,5 +1,8 @@
 """`save` and `restore`: a checkpoint of Orbax that is refused where it is another's or damaged."""
 
+import glob
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,15 +20,23 @@ __all__ = ["restore", "save"]
 PyTree: TypeAlias = Any
 
 
-def save(path: str | Path, tree: PyTree) -> None:
+# What Orbax puts into every checkpoint.
+_MARKS = ("_METADATA", "_CHECKPOINT_METADATA")
+
+
+def save(path: str | Path, tree: PyTree, *, overwrite: bool = False) -> None:
     """Save with Orbax's `StandardCheckpointer`, and a digest of each leaf besides, by which `restore` finds changed bytes.
 
     Args:
-        path: of the checkpoint, which must not exist. It appears when it is whole.
+        path: of the checkpoint. It appears when it is whole.
         tree: of arrays, on any mesh and any number of processes.
+        overwrite: whether to replace a checkpoint that is there. The old one is removed when the new one is whole: a
+            failure leaves it as it was, and after a kill at any moment `restore` reads the old one or the new one.
 
     Raises:
+        FileExistsError: there is a checkpoint and `overwrite` is false, or something else than a checkpoint.
         ImportError: Orbax is not installed.
+        OSError: it cannot be written; what was there is as it was.
         TypeError: a leaf that is no array, with its name.
         ValueError: two leaves of one name, such as "a/b" and "b" in "a".
     """
@@ -37,8 +48,87 @@ def save(path: str | Path, tree: PyTree) -> None:
     repeated = [name for name, times in Counter(name for name, _ in named).items() if times > 1]
     if repeated:
         raise ValueError(f"save: {repeated[0]} is the name of several leaves, which a checkpoint does not tell apart")
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(Path(path).absolute(), {"tree": tree, "digests": _digests(x for _, x in named)})
+    path = _real(path)
+    _check_place(path, overwrite)
+    content = {"tree": tree, "digests": _digests(x for _, x in named)}
+    if not overwrite:
+        _write(ocp, path, content)
+        return
+    # Orbax's own force=True removes the old checkpoint before it writes the new one.
+    if jax.process_index() == 0:
+        _settle(path)
+    ocp.multihost.sync_global_processes("jaxopt_lec: no checkpoint is half replaced")
+    _write(ocp, _new(path), content)
+    try:
+        if jax.process_index() == 0:
+            _replace(path)
+    finally:
+        ocp.multihost.sync_global_processes("jaxopt_lec: the new checkpoint is in place")
+
+
+def _real(path: str | Path) -> Path:
+    """Return where a checkpoint lies: beside the target of a link, and not beside the link, a new one is prepared."""
+    path = Path(path).absolute()
+    return path.resolve() if path.is_symlink() else path
+
+
+def _check_place(path: Path, overwrite: bool) -> None:
+    """Raise a FileExistsError where a checkpoint must not be put."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise FileExistsError(f"save: {path} is a file; give another path")
+    if not overwrite:
+        raise FileExistsError(f"save: {path} exists; save(..., overwrite=True) replaces a checkpoint, or give another path")
+    if any(path.iterdir()) and not any((path / mark).exists() for mark in _MARKS):
+        raise FileExistsError(f"save: {path} holds other files, and overwrite=True replaces a checkpoint only")
+
+
+def _write(ocp: Any, path: Path, content: PyTree) -> None:
+    """Write a checkpoint where there is none; a failure leaves nothing."""
+    # Where these fail, Orbax would only find out in a thread, and others of its threads would wait for that one.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path, content)
+    except Exception as error:
+        if jax.process_index() == 0:
+            for part in path.parent.glob(f"{glob.escape(path.name)}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(part, ignore_errors=True)
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"save: {path} cannot be written, and nothing is changed: {reason}") from error
+
+
+def _new(path: Path) -> Path:
+    """Return where the checkpoint that shall replace one is written."""
+    return path.with_name(f".{path.name}.new")
+
+
+def _old(path: Path) -> Path:
+    """Return where the replaced checkpoint is until it is removed."""
+    return path.with_name(f".{path.name}.old")
+
+
+def _settle(path: Path) -> None:
+    """Finish what a kill has left of an earlier replacement."""
+    if not path.exists() and _new(path).exists():
+        _new(path).rename(path)
+    for rest in (_new(path), _old(path)):
+        if rest.exists():
+            shutil.rmtree(rest)
+
+
+def _replace(path: Path) -> None:
+    """Put the new checkpoint, which is whole, into the place of the old one.
+
+    A folder cannot be renamed onto another that is not empty. Between the two renames `restore` finds the new one.
+    """
+    if path.exists():
+        path.rename(_old(path))
+    _new(path).rename(path)
+    shutil.rmtree(_old(path), ignore_errors=True)
 
 
 def restore(path: str | Path, like: PyTree) -> PyTree:
@@ -60,7 +150,9 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
         ValueError: another optimizer's or another model's (naming the first leaf that differs), damaged, or incomplete.
     """
     ocp = _orbax()
-    path = Path(path).absolute()
+    path = _real(path)
+    if not path.exists() and _new(path).is_dir():  # a kill came while it was put into place
+        path = _new(path)
     if not path.is_dir():
         raise FileNotFoundError(f"restore: there is no checkpoint {path}")
     damaged = f"restore: {path} is damaged or incomplete"

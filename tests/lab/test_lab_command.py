@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from jaxopt_lec.cli import app
+from jaxopt_lec.cli import app, told
+from jaxopt_lec.lab import files
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--steps", "5", "--seeds", "1", "--learning-rates", "0.01,0.1"]
@@ -123,6 +126,81 @@ def test_wrong_input_gets_one_line_and_leaves_nothing(elsewhere: Path, arguments
     assert ran.stderr.count("\n") == 1
     assert ran.stdout == ""
     assert [path.name for path in elsewhere.iterdir()] == ["taken"]
+
+
+OWN = """
+import jax.numpy as jnp, numpy as np
+from jaxopt_lec.lab.workloads import Data, Score
+
+class Line:
+    name = "line"
+    score = Score("error", higher_is_better=False)
+    x = np.linspace(0, 1, 40, dtype=np.float32)
+    data = Data(x, x[:5], x[5:10])
+    def initialize(self, key):
+        return {"slope": jnp.ones(())}, ()
+    def loss(self, params, state, batch, key):
+        return jnp.log(-params["slope"]) * batch.mean(), state
+    def metric(self, params, state, batch):
+        return batch * params["slope"], batch * params["slope"]
+"""
+
+
+def test_a_loss_that_is_nan_from_the_start_is_explained_on_any_terminal(elsewhere: Path) -> None:
+    (elsewhere / "own.py").write_text(OWN)
+    asked = ("--workload", "own.py:Line", "--optimizers", "sgd,adam", *SMALL)
+    ran = run(*asked)
+    assert ran.exit_code == 2
+    assert "40 training examples are fewer than a mini-batch of 128; choose at most 40 with --batch-size" in ran.stderr
+    ran = CliRunner(charset="ascii").invoke(app, ["compare", *asked, "--batch-size", "8"])
+    assert ran.exit_code == 3
+    assert "Error: every lane diverged, with every optimizer. sgd: the training loss is not finite at step 1" in ran.stderr
+    assert "line: 5 steps of 8 examples" in ran.stdout
+    assert "2 learning rates x 1 seed x 5 steps" in " ".join(ran.stdout.split())
+    assert json.loads((elsewhere / "comparison" / "results.json").read_text())["budget"]["batch_size"] == 8
+
+
+def test_files_are_elsewhere_where_the_folder_takes_none(elsewhere: Path, monkeypatch, capsys) -> None:
+    def write(name: str) -> None:
+        with told(Path(name)) as written:
+            Path(name).write_text("a file, where a folder could have been made")
+            written.write({"x": b"1"})
+
+    (elsewhere / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere / "temporary"))
+    with pytest.raises(typer.Exit) as ended:
+        write("full")
+    assert ended.value.exit_code == 1
+    [place] = (elsewhere / "temporary").iterdir()
+    assert (place / "x").read_bytes() == b"1"
+    assert capsys.readouterr().err.splitlines() == [
+        f"wrote {place}/x",
+        f"Error: full: File exists; the files are in {place} instead",
+    ]
+    monkeypatch.setattr(files, "write_whole", no_space)
+    with pytest.raises(typer.Exit):
+        write("too")
+    assert capsys.readouterr().err == "Error: too/x: No space left on device; nothing was saved\n"
+
+
+def no_space(folder: Path, contents: dict[str, bytes]) -> None:
+    raise OSError(28, "No space left on device", f"{folder}/{next(iter(contents))}")
+
+
+@pytest.mark.parametrize("wrote", [False, True])
+def test_ctrl_c_says_what_is_kept(elsewhere: Path, monkeypatch, capsys, wrote) -> None:
+    def interrupted() -> None:
+        with told(Path("~/out")) as written:
+            if wrote:
+                written.write({"x": b"1"})
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("HOME", str(elsewhere))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    folder = elsewhere / "out"
+    kept = "" if wrote else f" Nothing is kept of what was running, and nothing was written to {folder}."
+    assert capsys.readouterr().err.splitlines() == [f"Interrupted.{kept}", *([f"wrote {folder}/x"] if wrote else [])]
 
 
 def test_version_and_help() -> None:

@@ -88,7 +88,16 @@ def test_a_damaged_file_is_named(folder: Path, name: str, damage, message: str) 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"no gzip", lambda c: c[:40] + b"!" + c[41:]])
+def test_what_is_gzip_is_told_by_the_content(folder: Path) -> None:
+    before = idx_folder(folder)
+    zipped, plain = folder / "train-images-idx3-ubyte", folder / "t10k-labels-idx1-ubyte"
+    zipped.write_bytes(gzip.compress(zipped.read_bytes()))
+    plain.rename(folder / f"{plain.name}.gz")
+    np.testing.assert_array_equal(idx_folder(folder).train[0], before.train[0])
+    np.testing.assert_array_equal(idx_folder(folder).test[1], before.test[1])
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: c[:40] + b"!" + c[41:]])
 def test_a_damaged_gzip_file_is_named(folder: Path, damage) -> None:
     path = folder / "train-images-idx3-ubyte"
     (folder / f"{path.name}.gz").write_bytes(damage(gzip.compress(path.read_bytes())))

@@ -13,9 +13,10 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from jaxopt_lec.lab import figures, report
+from jaxopt_lec.lab import figures, files, report
 from jaxopt_lec.lab.compare import Comparison
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.wording import diverged_words
 from jaxopt_lec.lab.workloads import Score
 
 NAMES = ["evaluations.csv", "learning_rates.png", "loss_curves.png", "report.html", "results.csv", "results.json"]
@@ -172,6 +173,7 @@ def test_files(comparison: Comparison, tmp_path: Path) -> None:
         "validation_loss": None,
         "training_loss": None,
         "diverged": True,
+        "diverged_at": None,
     }
     assert wild["selected"] is None
     assert wild["fresh"] == wild["mean_training_loss_per_step"] == []
@@ -241,18 +243,19 @@ def test_a_failure_in_the_middle_leaves_the_old_files(comparison: Comparison, tm
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_failure_to_draw_writes_nothing(comparison: Comparison, tmp_path: Path, monkeypatch) -> None:
+def test_a_failure_to_draw_keeps_the_numbers(comparison: Comparison, tmp_path: Path, monkeypatch) -> None:
     def fail(comparison: Comparison) -> None:
         raise RuntimeError("no ink")
 
     monkeypatch.setattr(report, "learning_rates", fail)
     with pytest.raises(RuntimeError):
         report.write(comparison, tmp_path / "new", {})
-    assert not (tmp_path / "new").exists()
+    numbers = ["evaluations.csv", "results.csv", "results.json"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == numbers
 
 
 def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
-    report.write_whole(tmp_path, {"x": b"1"})
+    files.write_whole(tmp_path, {"x": b"1"})
     (tmp_path / "y").write_text("1")
     assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
 
@@ -261,9 +264,68 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match="is a file, not a folder"):
-            report.check_folder(folder)
-    report.check_folder(tmp_path / "to" / "be" / "made")
-    assert not (tmp_path / "to").exists()
+            files.check_folder(folder)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(InputError, match="link is not a folder"):
+        files.check_folder(tmp_path / "link")
+    with pytest.raises(InputError, match="it is not writable: File name too long"):
+        files.check_folder(tmp_path / ("a" * 300))
+    files.check_folder(tmp_path / "to" / "be" / "made")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_folder_that_takes_no_file_is_named_whatever_its_permissions_say(tmp_path: Path, monkeypatch) -> None:
+    """As on a full disk, and as root on many others: only the attempt tells."""
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
+    with pytest.raises(InputError, match="new: it is not writable: No space left on device"):
+        files.check_folder(tmp_path / "new")
+
+
+def test_what_cannot_be_written_is_written_elsewhere(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    place, failure = files.write_somewhere(tmp_path / "file", {"x": b"1"})
+    assert place.parent == tmp_path
+    assert (place / "x").read_bytes() == b"1"
+    assert failure.filename == str(tmp_path / "file")
+    assert failure.strerror == "File exists"
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "none"))
+    assert files.write_somewhere(tmp_path / "file", {"x": b"1"})[0] is None
+    assert files.write_somewhere(tmp_path / "new", {"x": b"1"}) == (tmp_path / "new", None)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: files.write_new(path, b"1"), lambda path: files.write_whole(path.parent, {"x": b"1"})]
+)
+def test_the_system_s_errors_name_the_file(tmp_path: Path, monkeypatch, write) -> None:
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/x'"):
+        write(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_said_why_every_lane_diverged(comparison: Comparison) -> None:
+    def words(*steps: int | None) -> str:
+        runs = tuple(replace(run, diverged_at=step) for run, step in zip(wild.tuning, steps, strict=True))
+        [line] = diverged_words(replace(comparison, results=(replace(wild, tuning=runs),)))
+        return line
+
+    wild = comparison.results[2]  # at 0.1 and at 1.0, with two seeds each
+    assert "wild: every lane diverged, so nothing was tested: the training loss is not finite at step 1 at any" in words(
+        1, 1, 1, 1
+    )
+    assert "NaN or inf in the data, and for labels that are none of the model's outputs" in words(1, 1, 1, 1)
+    assert "at the lowest learning rate, 0.1, the training loss is not finite from step 7 on. Try lower rates" in words(
+        9, 7, 1, 1
+    )
+    assert "the training loss stayed finite, but the loss or score on validation data did not" in words(None, 7, 1, 1)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 13])

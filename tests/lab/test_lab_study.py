@@ -274,6 +274,8 @@ def test_an_optimizer_that_diverges_everywhere_is_not_tested() -> None:
     hopeless_result, sgd = study.run(lambda status, lanes: done.append(lanes)).results
     assert hopeless_result.selection is None
     assert hopeless_result.fresh == ()
+    assert [run.diverged_at for run in hopeless_result.tuning] == [2]  # the first loss after an update
+    assert [run.diverged_at for run in sgd.tuning] == [None]
     assert math.isnan(hopeless_result.score.mean)
     assert sum(done) == study.lanes  # the bar reaches its end nonetheless
     assert sgd.selection is not None
@@ -309,7 +311,10 @@ def test_value_fn_is_the_loss_of_that_step() -> None:
 
 
 def test_a_training_set_smaller_than_a_batch_is_named() -> None:
-    with pytest.raises(InputError, match="1077 training examples are fewer than a mini-batch of 2000"):
+    message = (
+        "1077 training examples are fewer than a mini-batch of 2000; choose at most 1077 with --batch-size, or with Budget"
+    )
+    with pytest.raises(InputError, match=message):
         Study(load_workload("digits-mlp"), find_contestants(["sgd"]), Budget(batch_size=2000))
 
 

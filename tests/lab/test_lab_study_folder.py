@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import sweep_program
@@ -17,7 +18,7 @@ import sweep_program
 import jaxopt_lec as jl
 from jaxopt_lec import lab
 from jaxopt_lec.lab.files import write_new
-from jaxopt_lec.lab.study_folder import OWN
+from jaxopt_lec.lab.study_folder import OWN, StudyFolder
 from jaxopt_lec.lab.workloads import load_workload
 
 SWEEP = sys.modules["jaxopt_lec.lab.sweep"]  # as an attribute of the package it is the function
@@ -239,6 +240,17 @@ def test_a_study_runs_once_at_a_time(tmp_path):
     finally:
         os.close(descriptor)
     training(study=tmp_path)
+
+
+def test_results_of_any_dtype_are_read_as_they_were(tmp_path):
+    """NumPy's own files give bfloat16 back as bytes."""
+    folder = StudyFolder(tmp_path)
+    dtypes = (jnp.bfloat16, jnp.float8_e4m3fn, np.float16, np.int32, bool)
+    results = {str(i): np.array([[0.5, 1], [2, 3]]).astype(dtype) for i, dtype in enumerate(dtypes)}
+    folder.write(folder.chunk(0, 0, 0), results)
+    for name, x in folder.read(folder.chunk(0, 0, 0)).items():
+        assert x.dtype == results[name].dtype
+        np.testing.assert_array_equal(x, results[name])
 
 
 def test_files_are_new_and_whole(tmp_path, monkeypatch):

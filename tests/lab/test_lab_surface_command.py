@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -151,9 +152,26 @@ def test_a_failure_in_the_middle_leaves_the_old_files(elsewhere: Path, monkeypat
         return real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full_disk)
+    (elsewhere / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere / "temporary"))
     ran = run(*arguments, "--start", "1,1")
-    assert isinstance(ran.exception, OSError)
+    assert ran.exit_code == 1
+    [place] = (elsewhere / "temporary").iterdir()  # the new ones, once the disk takes them
+    assert sorted(path.name for path in place.iterdir()) == ["surface.html", "surface.png"]
+    assert ran.stderr.splitlines()[-1] == (
+        f"Error: surface/surface.html: No space left on device; the files are in {place} instead"
+    )
     assert {path.name: path.read_bytes() for path in (elsewhere / "surface").iterdir()} == before
+
+
+def test_no_file_of_an_earlier_run_stays_beside_a_new_picture(elsewhere: Path) -> None:
+    (elsewhere / "surface").mkdir()
+    for name in ("surface.gif", "surface.html", "mine.gif"):
+        (elsewhere / "surface" / name).write_text("old")
+    ran = run("surface", "--optimizers", "sgd", *SMALL)
+    assert ran.exit_code == 0
+    assert sorted(path.name for path in (elsewhere / "surface").iterdir()) == ["mine.gif", "surface.png"]
+    assert "removed surface/surface.gif, which an earlier run had left" in ran.stderr
 
 
 def test_help_names_the_choices() -> None:

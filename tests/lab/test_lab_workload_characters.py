@@ -1,5 +1,6 @@
 """Texts become examples, the transformer looks only back, and it learns more than how often characters occur."""
 
+import gzip
 import math
 from collections import Counter
 
@@ -107,7 +108,13 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"short", "a text of 5 characters is too short"), (b"\xff\xfe" * 5000, "not a text in UTF-8: .* at byte 0")],
+    [
+        (b"short", "text: a text of 5 characters is too short"),
+        (b"", "text: a text of 0 characters is too short"),
+        (b"a" * 5000, "text: 'a' is the only character of the text"),
+        (b"\xff\xfe" * 5000, "not a text in UTF-8: .* at byte 0"),
+        (gzip.compress(b"ab" * 5000)[:-9], "text: damaged gzip file"),
+    ],
 )
 def test_what_is_no_text_is_named(tmp_path, content, message):
     file = tmp_path / "text"
@@ -116,9 +123,15 @@ def test_what_is_no_text_is_named(tmp_path, content, message):
         load_workload("characters", data=file)
     with pytest.raises(lab.InputError, match="No such file"):
         load_workload("characters", data=tmp_path / "none")
+    with pytest.raises(lab.InputError, match="Is a directory"):
+        load_workload("characters", data=tmp_path)
+    with pytest.raises(lab.InputError, match="data 3 is no path"):
+        load_workload("characters", data=3)
 
 
-def test_any_text_file_will_do(tmp_path):
-    file = tmp_path / "text"
-    file.write_text(TEXT)
-    np.testing.assert_array_equal(load_workload("characters", data=file).data.train[0], as_data(TEXT)[0].train[0])
+def test_any_text_file_will_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "text").write_text(TEXT)
+    (tmp_path / "zipped").write_bytes(gzip.compress(TEXT.encode()))
+    for data in (tmp_path / "text", str(tmp_path / "text"), "~/text", tmp_path / "zipped"):
+        np.testing.assert_array_equal(load_workload("characters", data=data).data.train[0], as_data(TEXT)[0].train[0])

@@ -7,9 +7,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+import jaxopt_lec as jl
+from jaxopt_lec import lab
+from jaxopt_lec.lab.compare import Budget, Study
+from jaxopt_lec.lab.contestants import find_contestants
 from jaxopt_lec.lab.errors import InputError
-from jaxopt_lec.lab.workloads import Remedies, load_workload
+from jaxopt_lec.lab.workloads import Classification, Data, Remedies, load_workload
+from jaxopt_lec.lab.workloads.checks import try_out_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "your_own_workload.py"
 
@@ -108,9 +114,122 @@ def test_what_is_not_found_is_named(spec, message):
         load_workload(spec)
 
 
+def test_half_precision_trains_as_float32_does(written):
+    """A loss, a metric, data and parameters of 16 bits: the curve and the means are of 32."""
+    plain, *half = (
+        load_workload(f"{file}:make")
+        for file in (
+            written("return {", "return {"),
+            written("jnp.mean(", "jnp.bfloat16(1) * jnp.mean("),
+            written("return error, error", "return error.astype(jnp.float16), error > 0.5"),
+            written("x = np.linspace(0, 1, 20, dtype=np.float32)", "x = np.linspace(0, 1, 20, dtype=np.float16)"),
+        )
+    )
+
+    def ends(workload):
+        with jax.numpy_dtype_promotion("standard"):  # as a user has it
+            columns = lab.sweep(
+                lab.Training(jl.adam, workload, steps=3, batch_size=4), lab.grid(learning_rate=[0.1])
+            ).columns
+        assert columns["final"].dtype == columns["validation_loss"].dtype == np.float32
+        return columns["final"], columns["validation_loss"]
+
+    for workload in half:
+        np.testing.assert_allclose(ends(workload), ends(plain), rtol=0.02)
+
+
+def test_a_workload_made_by_hand_is_tried_out_too(written):
+    for parts, message in (
+        ({}, "workload Half: a Half is no workload: it has no name"),
+        (
+            vars(load_workload(f"{written()}:make").__class__) | {"loss": lambda self, p, s, b, key: 3.0},
+            "workload Half: loss",
+        ),
+    ):
+        workload = type("Half", (), dict(parts))()
+        with pytest.raises(InputError, match=message):
+            lab.Training(jl.adam, workload, batch_size=4)
+        with pytest.raises(InputError, match=message):
+            Study(workload, find_contestants(["sgd"]), Budget(batch_size=4))
+
+
+class Model(nnx.Module):
+    """Two outputs."""
+
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(2, 2, rngs=rngs)
+
+    def __call__(self, x, key):
+        return self.linear(x)
+
+
+def classification(labels, x=None):
+    """Make a classification of 12 examples."""
+    x = np.ones((12, 2), np.float32) if x is None else x
+    labels = np.resize(labels, 12) if np.ndim(labels) == 1 else labels
+    return Classification("sides", Data(*zip(*(np.split(a, [4, 8]) for a in (x, labels)), strict=True)), Model)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            np.array([0, 5]),
+            "data.train reach from 0 to 5, and the model has 2 outputs: .* 0 to 1, or give the model 6 outputs",
+        ),
+        (np.array([1, 2]), "reach from 1 to 2, and the model has 2 outputs: subtract 1$"),
+        (np.array([-1, 1]), "reach from -1 to 1, and the model has 2 outputs: number the classes from 0 to 1$"),
+        (np.arange(12) // 11 * 2, r"the labels of data.test reach from 0 to 2"),
+        (np.array([0.0, 1.0]), "its labels are float64, and must be integers"),
+        (np.array([False, True]), "its labels are bool, and must be integers"),
+        (
+            np.zeros((12, 1), int),
+            r"labels of shape \(8, 1\), the model must return .* and returns an array of shape \(8, 2\)",
+        ),
+        (np.eye(2, dtype=int)[np.arange(12) % 2], r"labels of shape \(8, 2\), the model must"),
+    ],
+)
+def test_labels_are_numbers_of_outputs(labels, message):
+    with pytest.raises(InputError, match=f"workload 'sides': .*{message}"):
+        classification(labels)
+
+
+def test_data_of_a_classification_are_checked_when_it_is_made():
+    labels = np.zeros(12, int)
+    with pytest.raises(InputError, match=r"data\.train has an array of object, not of numbers"):
+        classification(labels, np.ones((12, 2), object))
+    with pytest.raises(InputError, match=r"model\(images, None\), traced by JAX, failed: TypeError"):
+        classification(labels, np.ones((12, 3), np.float32))
+    with pytest.raises(InputError, match=r"data\.train must be a pair"):
+        Classification("sides", Data(*np.ones((3, 4, 2))), Model)
+    with pytest.raises(InputError, match=r"data\.validation need one first axis, of its examples; they have 0"):
+        Classification("sides", Data(*((np.ones((n, 2)), np.zeros(n, int)) for n in (4, 0, 4))), Model)
+    with pytest.raises(InputError, match="they have 4 and 3"):
+        Classification("sides", Data(*((np.ones((4, 2)), np.zeros(n, int)) for n in (3, 4, 4))), Model)
+    for dtype in (np.int32, np.uint8):
+        try_out_workload(classification(labels, np.ones((12, 2), dtype)))
+
+
+def test_numbers_that_are_not_finite_are_refused_where_they_spoil_the_metric(written):
+    x = np.ones((12, 2), np.float32)
+    x[6] = np.inf
+    with pytest.raises(InputError, match=r"1 of the examples of data.validation hold NaN or inf, the first is number 2"):
+        try_out_workload(classification(np.zeros(12, int), x))
+    spoiled = "x = np.where(np.arange(20) > 17, np.nan, 1).astype(np.float32)"
+    line = "x = np.linspace(0, 1, 20, dtype=np.float32)"
+    with pytest.raises(InputError, match=r"2 of the examples of data.train hold NaN or inf, the first is number 18"):
+        load_workload(f"{written(line, spoiled)}:make")
+    masked = load_workload(f"{written('return error, error', 'return (jnp.nan_to_num(error),) * 2')}:make")
+    masked.data = Data(*(np.array([1, np.nan], np.float32) for _ in range(3)))
+    assert try_out_workload(masked) is masked
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        (f"jnp.mean({ERRORS}), state", "3.0, state", "TypeError: it returns a float, which JAX did not compute"),
+        (f"jnp.mean({ERRORS}), state", f"float(jnp.mean({ERRORS})), state", "ConcretizationTypeError"),
+        (f"jnp.mean({ERRORS}), state", f"jnp.mean({ERRORS})", r"and returns an array of shape \(\)"),
         ("def metric", "def measure", "a Line is no workload: it has no metric"),
         ("import jax, ", "import no_such_thing, jax, ", "importing .* failed: ModuleNotFoundError: .*no_such_thing"),
         ('name = "line"', "name = 3", "its name is a int"),

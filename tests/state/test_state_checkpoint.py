@@ -144,3 +144,85 @@ def test_what_could_not_be_restored_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="a/b is the name of several leaves"):
         state.save(tmp_path / "it", {"a.b": jnp.ones(1), "a": {"b": jnp.ones(2)}})
     assert not list(tmp_path.iterdir())
+
+
+class Killed(BaseException):
+    """What ends a save in the middle."""
+
+
+@pytest.fixture
+def latest(tmp_path):
+    """A checkpoint with the number 1, and what reads the number that is there."""
+    path = tmp_path / "latest"
+    state.save(path, {"x": jnp.float32(1)})
+    return path, lambda: float(state.restore(path, {"x": jax.ShapeDtypeStruct((), jnp.float32)})["x"])
+
+
+def test_a_checkpoint_is_replaced_on_request_only(latest):
+    path, read = latest
+    with pytest.raises(FileExistsError, match=r"latest exists; save\(..., overwrite=True\) replaces a checkpoint"):
+        state.save(path, {"x": jnp.float32(2)})
+    assert read() == 1
+    state.save(path, {"x": jnp.float32(2)}, overwrite=True)
+    assert read() == 2
+    state.save(path.with_name("first"), {"x": jnp.float32(2)}, overwrite=True)  # there was none
+    link = path.with_name("link")
+    link.symlink_to(path)
+    state.save(link, {"x": jnp.float32(3)}, overwrite=True)
+    assert read() == 3
+    assert link.is_symlink()
+    assert sorted(found.name for found in path.parent.iterdir()) == ["first", "latest", "link"]
+
+
+def test_only_a_checkpoint_is_replaced(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.tex").write_text("years")
+    with pytest.raises(FileExistsError, match=r"work holds other files, and overwrite=True replaces a checkpoint only"):
+        state.save(tmp_path / "work", {"x": jnp.ones(3)}, overwrite=True)
+    with pytest.raises(FileExistsError, match=r"thesis.tex is a file; give another path"):
+        state.save(tmp_path / "work" / "thesis.tex", {"x": jnp.ones(3)}, overwrite=True)
+    with pytest.raises(FileExistsError, match=r"File exists: .*thesis\.tex"):
+        state.save(tmp_path / "work" / "thesis.tex" / "below", {"x": jnp.ones(3)})
+    assert (tmp_path / "work" / "thesis.tex").read_text() == "years"
+
+
+@pytest.mark.parametrize(("renames", "kept"), [(0, 1), (1, 2), (2, 2)])
+def test_a_kill_while_it_is_replaced_leaves_the_old_or_the_new_one(latest, monkeypatch, renames, kept):
+    """Before anything is renamed, between the two renames, and before the old one is removed."""
+    path, read = latest
+    rename, done = Path.rename, []
+
+    def until_the_kill(source, target):
+        if len(done) == renames:
+            raise Killed
+        done.append(target)
+        return rename(source, target)
+
+    def kill(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        # Orbax renames by other means: these are ours alone.
+        patch.setattr(Path, "rename", until_the_kill)
+        patch.setattr("shutil.rmtree", kill)
+        with pytest.raises(Killed):
+            state.save(path, {"x": jnp.float32(2)}, overwrite=True)
+    assert read() == kept
+    state.save(path, {"x": jnp.float32(3)}, overwrite=True)
+    assert read() == 3
+    assert [found.name for found in path.parent.iterdir()] == ["latest"]
+
+
+def test_a_failure_to_write_leaves_the_old_one(latest, monkeypatch):
+    path, read = latest
+
+    def full(self, directory, *args, **kwargs):
+        Path(f"{directory}.orbax-checkpoint-tmp").mkdir()  # as Orbax leaves it
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\nmore")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.StandardCheckpointer, "save", full)
+        with pytest.raises(OSError, match=r"nothing is changed: RESOURCE_EXHAUSTED: No space left on device$"):
+            state.save(path, {"x": jnp.float32(2)}, overwrite=True)
+    assert read() == 1
+    assert [found.name for found in path.parent.iterdir()] == ["latest"]

@@ -1,6 +1,7 @@
 """The workloads that have a name."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 from flax import nnx
 
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.files import as_path
 from jaxopt_lec.lab.workloads.characters import characters, library_text, read_text
 from jaxopt_lec.lab.workloads.classification import Classification
 from jaxopt_lec.lab.workloads.digits import digits
@@ -82,13 +84,17 @@ WORKLOADS = {
 }
 
 
-def load_workload(name: str, remedies: Remedies = Remedies(), data: Path | None = None) -> Workload:  # noqa: B008
+def load_workload(
+    name: str,
+    remedies: Remedies = Remedies(),  # noqa: B008
+    data: str | os.PathLike[str] | None = None,
+) -> Workload:
     """Make a workload, with its data.
 
     Args:
         name: a key of ``WORKLOADS``, or the user's own: ``package.module:make`` or ``file.py:make``.
         remedies: the model-side remedies; not all apply to every workload.
-        data: where the data lie, for those workloads that read some.
+        data: where the data lie, for those workloads that read some; ``~`` is your home.
 
     Raises:
         InputError: there is no such workload, a remedy does not apply to it, or its data cannot be read.
@@ -97,18 +103,19 @@ def load_workload(name: str, remedies: Remedies = Remedies(), data: Path | None 
         raise InputError(f"dropout {remedies.dropout}: a probability in [0, 1) is needed")
     if not (remedies.l2 >= 0 and math.isfinite(remedies.l2)):
         raise InputError(f"l2 {remedies.l2}: a finite number ≥ 0 is needed")
+    path = None if data is None else as_path("data", data)
     if ":" in name:
         check_remedies(name, remedies, frozenset(), "it is your own")
-        return find_own_workload(name, data)
+        return find_own_workload(name, path)
     if name not in WORKLOADS:
         raise InputError(f"workload {name!r} is not known; known: {', '.join(WORKLOADS)}; your own is written file.py:make")
     recipe = WORKLOADS[name]
     check_remedies(name, remedies, recipe.remedies, recipe.why)
-    if data is None and not recipe.has_default:
+    if path is None and not recipe.has_default:
         raise InputError(f"workload {name} needs {recipe.reads} (--data)")
-    if data is not None and recipe.reads is None:
+    if path is not None and recipe.reads is None:
         raise InputError(f"workload {name} reads no files (drop --data)")
-    return recipe.make(name, remedies, data)
+    return recipe.make(name, remedies, path)
 
 
 def check_remedies(name: str, remedies: Remedies, apply: frozenset[str], why: str) -> None:

@@ -14,6 +14,7 @@ from flax import nnx
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.workloads.classification import Classification
 from jaxopt_lec.lab.workloads.models import Remedies, layer_key
+from jaxopt_lec.lab.workloads.reading import read_bytes
 from jaxopt_lec.lab.workloads.workload import Batch, Data, Params, Score, State
 
 CONTEXT = 32  # characters that an example has
@@ -39,17 +40,20 @@ def library_text() -> str:
 
 
 def read_text(file: Path) -> str:
-    """Read a UTF-8 text.
+    """Read a UTF-8 text, plain or gzipped, with line ends as Python has them.
 
     Raises:
-        InputError: it is none.
+        InputError: it is none, is too short, or repeats one character.
     """
     try:
-        return file.read_text(encoding="utf-8")
+        text = read_bytes(file).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from error
+    if len(text) < 100 * CONTEXT:
+        raise InputError(f"{file}: a text of {len(text)} characters is too short: at least {100 * CONTEXT:,} are needed")
+    if len(set(text)) == 1:
+        raise InputError(f"{file}: {text[0]!r} is the only character of the text, so there is nothing to predict")
+    return text
 
 
 def as_data(text: str) -> tuple[Data, int]:
@@ -57,12 +61,7 @@ def as_data(text: str) -> tuple[Data, int]:
 
     The first eight tenths are for training, the next one for validation, the last for the test. An example is CONTEXT
     characters and, one place on, the characters to be predicted from them.
-
-    Raises:
-        InputError: the text is too short.
     """
-    if len(text) < 100 * CONTEXT:
-        raise InputError(f"a text of {len(text)} characters is too short: at least {100 * CONTEXT:,} are needed")
     counts = Counter(text)
     known = sorted(character for character, n in counts.items() if n >= RARE * len(text))
     numbers = {character: i + 1 for i, character in enumerate(known)}  # 0: all that are rare

@@ -5,10 +5,26 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
+from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.workloads.checks import SETS, TRIED, canonical, check_data, described, traced
 from jaxopt_lec.lab.workloads.workload import ACCURACY, Batch, Data, Params, Score, State
+
+
+def check_range(what: str, labels: np.ndarray | jax.Array, outputs: int) -> None:
+    """Raise an InputError where a label is the number of no output."""
+    low, high = int(labels.min()), int(labels.max())
+    if low >= 0 and high < outputs:
+        return
+    way = f"number the classes from 0 to {outputs - 1}"
+    if low >= 0:
+        way += f", or give the model {high + 1} outputs"
+    if low == 1 and high == outputs:
+        way = "subtract 1"
+    raise InputError(f"{what} reach from {low} to {high}, and the model has {outputs} outputs: {way}")
 
 
 @dataclass(frozen=True)
@@ -17,10 +33,13 @@ class Classification:
 
     Args:
         name: how tables and plots call it.
-        data: each set a pair of images, [n, height, width], and labels, [n] integers.
+        data: each set a pair of images, [n, height, width], and labels, [n] integers from 0 to the model's outputs less one.
         model: builds the model from its random streams. It is called as ``model(images, key)`` in training mode and
             ``model(images, None)`` in evaluation mode.
         l2: λ in the training loss + λ/2 · Σ W² over the parameters with two or more axes.
+
+    Raises:
+        InputError: the data are no such pairs, or a label is none of the model's outputs.
     """
 
     name: str
@@ -31,8 +50,34 @@ class Classification:
     _graph: nnx.GraphDef[nnx.Module] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Keep the model's structure; its arrays live in the parameters and the state."""
-        object.__setattr__(self, "_graph", nnx.graphdef(nnx.eval_shape(lambda: self.model(nnx.Rngs(0)))))
+        """Keep the model's structure, its arrays live in the parameters and the state; and check the labels."""
+        model = nnx.eval_shape(lambda: self.model(nnx.Rngs(0)))
+        object.__setattr__(self, "_graph", nnx.graphdef(model))
+        self._check_labels(nnx.state(model))
+
+    def _check_labels(self, model: State) -> None:
+        """Check that every label is the number of an output: the loss of any other is NaN, or another label's."""
+        what = f"workload {self.name!r}"
+        check_data(self.data, what)
+        for part in SETS:
+            if not isinstance(getattr(self.data, part), tuple | list) or len(getattr(self.data, part)) != 2:
+                raise InputError(f"{what}: data.{part} must be a pair (images, labels)")
+        images, labels = self.data.train
+        if not isinstance(labels, np.ndarray | jax.Array) or not jnp.issubdtype(labels.dtype, jnp.integer):
+            dtype = getattr(labels, "dtype", type(labels).__name__)
+            raise InputError(
+                f"{what}: its labels are {dtype}, and must be integers, the numbers of outputs: labels.astype(int)"
+            )
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((TRIED, *x.shape[1:]), canonical(x)), images)
+        logits = traced(what, "model(images, None)", lambda m, x: nnx.merge(self._graph, m)(x, None), model, batch)
+        shape = getattr(logits, "shape", ())
+        if not shape or shape[:-1] != (TRIED, *labels.shape[1:]):
+            raise InputError(
+                f"{what}: for {TRIED} examples, with labels of shape {(TRIED, *labels.shape[1:])}, the model must return an "
+                f"array of one more axis, the outputs, and returns {described(logits)}"
+            )
+        for part in SETS:
+            check_range(f"{what}: the labels of data.{part}", getattr(self.data, part)[1], shape[-1])
 
     def initialize(self, key: jax.Array) -> tuple[Params, State]:
         """Draw the parameters; the state is all else the model holds, such as running averages."""

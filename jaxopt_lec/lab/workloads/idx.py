@@ -1,13 +1,12 @@
-"""MNIST-like data from a folder of the standard IDX files, plain or gzipped."""
+"""MNIST-like data from a folder of the standard IDX files, plain or gzipped, whatever their names say."""
 
-import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.workloads.reading import read_bytes
 from jaxopt_lec.lab.workloads.workload import Data
 
 UNSIGNED_BYTES = 0x08
@@ -74,22 +73,16 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     Raises:
         InputError: it is not such a file, or its length is not what its header says.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            header = file.read(4 + 4 * axes)
-            if header[:4] != bytes([0, 0, UNSIGNED_BYTES, axes])[: len(header)]:
-                raise InputError(
-                    f"{path}: not an IDX file of unsigned bytes with {axes} axes: it begins with {header[:4].hex(' ')}, "
-                    f"not with 00 00 {UNSIGNED_BYTES:02x} {axes:02x}"
-                )
-            if len(header) < 4 + 4 * axes:
-                raise InputError(f"{path}: cut short inside its header, after {len(header)} bytes")
-            shape = tuple(int(n) for n in np.frombuffer(header, ">u4", offset=4))
-            content = file.read()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: damaged gzip file: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    whole = read_bytes(path)
+    header, content = whole[: 4 + 4 * axes], whole[4 + 4 * axes :]
+    if header[:4] != bytes([0, 0, UNSIGNED_BYTES, axes])[: len(header)]:
+        raise InputError(
+            f"{path}: not an IDX file of unsigned bytes with {axes} axes: it begins with {header[:4].hex(' ')}, "
+            f"not with 00 00 {UNSIGNED_BYTES:02x} {axes:02x}"
+        )
+    if len(header) < 4 + 4 * axes:
+        raise InputError(f"{path}: cut short inside its header, after {len(header)} bytes")
+    shape = tuple(int(n) for n in np.frombuffer(header, ">u4", offset=4))
     if len(content) != math.prod(shape):
         raise InputError(
             f"{path}: {'cut short' if len(content) < math.prod(shape) else 'too long'}: its header promises "
