@@ -57,6 +57,7 @@ def test_what_is_printed_by_others_is_replaced_too(monkeypatch):
     sys.stdout.write("λ ≥ ½")
     sys.stdout.flush()
     sys.stderr.write("nowhere")
+    sys.stderr.close()
     assert stream.errors == STAND_IN
     assert stream.text() == "lambda >= 12"
 

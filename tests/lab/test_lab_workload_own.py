@@ -29,7 +29,7 @@ class Line:
     x = np.linspace(0, 1, 20, dtype=np.float32)
     data = Data(x, x[:5], x[5:])
     def initialize(self, key):
-        return {"slope": jnp.zeros(())}, ()
+        return {"slope": jnp.zeros((), jnp.float32)}, ()
     def loss(self, params, state, batch, key):
         return jnp.mean((params["slope"] * batch - batch) ** 2), state
     def metric(self, params, state, batch):
@@ -47,6 +47,11 @@ def with_data(data):
 
 
 MADE = "data = Data(x, x[:5], x[5:])"
+SIXTEEN = """np.float16)
+    data = Data(x, x[:5], x[5:])
+    def initialize(self, key):
+        return {"slope": jnp.zeros((), jnp.float16)}, ()
+"""
 ERRORS = '(params["slope"] * batch - batch) ** 2'
 
 
@@ -114,23 +119,27 @@ def test_what_is_not_found_is_named(spec, message):
         load_workload(spec)
 
 
+@pytest.fixture
+def standard():
+    """Promote dtypes as JAX does by default, for a user's functions that mix them."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def test_half_precision_trains_as_float32_does(written):
     """A loss, a metric, data and parameters of 16 bits: the curve and the means are of 32."""
     plain, *half = (
         load_workload(f"{file}:make")
         for file in (
             written("return {", "return {"),
-            written("jnp.mean(", "jnp.bfloat16(1) * jnp.mean("),
+            written(f"jnp.mean({ERRORS}), state", f"jnp.mean({ERRORS}).astype(jnp.bfloat16), state"),
             written("return error, error", "return error.astype(jnp.float16), error > 0.5"),
-            written("x = np.linspace(0, 1, 20, dtype=np.float32)", "x = np.linspace(0, 1, 20, dtype=np.float16)"),
+            written(SIXTEEN.replace("16", "32"), SIXTEEN),
         )
     )
 
     def ends(workload):
-        with jax.numpy_dtype_promotion("standard"):  # as a user has it
-            columns = lab.sweep(
-                lab.Training(jl.adam, workload, steps=3, batch_size=4), lab.grid(learning_rate=[0.1])
-            ).columns
+        columns = lab.sweep(lab.Training(jl.adam, workload, steps=3, batch_size=4), lab.grid(learning_rate=[0.1])).columns
         assert columns["final"].dtype == columns["validation_loss"].dtype == np.float32
         return columns["final"], columns["validation_loss"]
 
@@ -194,6 +203,7 @@ def test_labels_are_numbers_of_outputs(labels, message):
         classification(labels)
 
 
+@pytest.mark.usefixtures("standard")
 def test_data_of_a_classification_are_checked_when_it_is_made():
     labels = np.zeros(12, int)
     with pytest.raises(InputError, match=r"data\.train has an array of object, not of numbers"):
@@ -238,8 +248,12 @@ def test_numbers_that_are_not_finite_are_refused_where_they_spoil_the_metric(wri
         (MADE, "data = Data(x, x[:0], x)", "the arrays of data.validation need one first axis"),
         (MADE, "data = Data((x, x[1:]), x, x)", "the arrays of data.train need one first axis"),
         (MADE, "data = Data(x, x, x[:, None])", "the examples of its three sets differ"),
-        ('return {"slope": jnp.zeros(())}, ()', 'return {"slope": jnp.zeros(())}', r"must return \(params, state\)"),
-        ("jnp.zeros(())", "jnp.zeros((), int)", "all floating point arrays"),
+        (
+            'return {"slope": jnp.zeros((), jnp.float32)}, ()',
+            'return {"slope": jnp.zeros(())}',
+            r"must return \(params, state\)",
+        ),
+        ("jnp.zeros((), jnp.float32)", "jnp.zeros((), int)", "all floating point arrays"),
         (MADE, "s = np.array(['a'] * 20); data = Data(s, s, s)", "data.train has an array of <U1, not of numbers"),
         (MADE, "data = Data([1.0, 2.0], x, x)", "data.train has a float, not an array of NumPy or JAX"),
         (MADE, "data = property(lambda self: open('no-such-file'))", "its data cannot be read: FileNotFoundError"),
