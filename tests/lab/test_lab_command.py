@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from quick_compiler import environment
 from typer.testing import CliRunner
 
 from jaxopt_lec.cli import app, told
@@ -42,7 +43,8 @@ def test_the_installed_way_with_a_user_s_own_optimizer(elsewhere: Path) -> None:
     arguments = ["compare", *SMALL, "--optimizers", "sgd,adam", "--optimizer", "mine:half", "--optimizer", "optax:adam"]
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", command, *arguments],
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": "", "COLUMNS": "80", "HOME": str(elsewhere)},
+        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": "", "COLUMNS": "80", "HOME": str(elsewhere)}
+        | environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from quick_compiler import environment
 from typer.testing import CliRunner
 
 from jaxopt_lec.cli import app
@@ -44,7 +45,8 @@ def test_the_installed_way_with_a_user_s_own_optimizer(elsewhere: Path) -> None:
     arguments += ["--optimizers", "sgd,nesterov_exact", "--optimizer", "mine:half", "--learning-rates", "1e-3,2e-3,4e-3"]
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", command, *arguments],
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": "", "COLUMNS": "80", "HOME": str(elsewhere)},
+        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": "", "COLUMNS": "80", "HOME": str(elsewhere)}
+        | environment(),
         capture_output=True,
         text=True,
         check=False,
