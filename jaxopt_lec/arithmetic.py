@@ -1,5 +1,7 @@
 """The alphabet that the equations are written in: a few functions on one array."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array

@@ -5,6 +5,8 @@ methods that need the loss function itself, such as Newton's. Both give one stat
 arguments, the compute-dtype policy, `None` and masked leaves, and errors that name the leaf.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import inspect
@@ -209,10 +211,15 @@ def _factory(
         if not callable(born):
             raise TypeError(f"{name}: slot {slot!r} needs an initialiser, a function (p, hyper) -> array, got {born!r}")
 
-    # Numeric hyperparameters are data, so all transformations of one equation share what was traced. Typed: 1 is not True.
-    @functools.lru_cache(maxsize=None, typed=True)
+    # Numeric hyperparameters are data, so all transformations of one equation share what was traced. A dict, which pickles
+    # with a factory that does, as functools.cache does not.
+    engines: dict[Any, Apply] = {}
+
     def applying(**static: Any) -> Apply:
-        return engine(signature, functools.partial(function, **static))
+        key = tuple((name, type(value), value) for name, value in static.items())  # the type: 1 is not True
+        if key not in engines:
+            engines[key] = engine(signature, functools.partial(function, **static))
+        return engines[key]
 
     @functools.wraps(function)
     def factory(*args: P.args, **hyperparameters: P.kwargs) -> optax.GradientTransformationExtraArgs:

@@ -311,7 +311,7 @@ def _accumulating(tx: Tx, every: int) -> Tx:
         return AccumulatingState(jnp.zeros((), jnp.int32), _wide_zeros(params), tx.init(params))
 
     def update(updates: PyTree, state: AccumulatingState, params: PyTree = None) -> tuple[PyTree, AccumulatingState]:
-        def add(g: Any, a: jax.Array) -> Any:
+        def add(g: Any, a: Any) -> Any:
             return None if g is None else a + g.astype(a.dtype)
 
         def wait() -> tuple[PyTree, PyTree, Any]:
