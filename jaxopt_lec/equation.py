@@ -16,6 +16,7 @@ from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 
@@ -23,6 +24,7 @@ from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.launches import worth_joining
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
+from jaxopt_lec.transformation import checked
 
 __all__ = ["EquationState", "LeafCounts", "chain", "count_by_leaf", "equation", "masked", "tree_equation"]
 
@@ -53,7 +55,7 @@ class EquationState(NamedTuple):
         slots: name → tree shaped like the parameters.
     """
 
-    count: "jax.Array | LeafCounts"  # type: ignore[assignment]  # the field hides tuple.count
+    count: jax.Array | LeafCounts  # type: ignore[assignment]  # the field hides tuple.count
     hyper: dict[str, jax.Array]
     slots: dict[str, PyTree]
 
@@ -146,6 +148,8 @@ def chain(name: str, *atoms: optax.GradientTransformation) -> optax.GradientTran
 def masked(name: str, tx: optax.GradientTransformation, mask: Any) -> optax.GradientTransformation:
     """Return `optax.masked(tx, mask)`, or `tx` where `mask` is `None`.
 
+    A function is asked about the parameters in `update` too, not about the updates, of which some may be missing.
+
     Raises:
         TypeError: the mask, or what it returns if it is a function, is not of bools, such as the name of a parameter.
     """
@@ -161,8 +165,17 @@ def masked(name: str, tx: optax.GradientTransformation, mask: Any) -> optax.Grad
 
     if mask is None:
         return tx
-    is_function = jax.tree_util.all_leaves([mask]) and callable(mask)
-    return optax.masked(tx, (lambda params: of_bools(mask(params))) if is_function else of_bools(mask))
+    if not (jax.tree_util.all_leaves([mask]) and callable(mask)):
+        return optax.masked(tx, of_bools(mask))
+
+    def by_function(tree: PyTree) -> PyTree:
+        return of_bools(mask(tree))
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, Any]:
+        tree = updates if params is None else params
+        return optax.masked(tx, by_function(tree)).update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(optax.masked(tx, by_function).init, update)
 
 
 def count_by_leaf(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -176,9 +189,10 @@ def count_by_leaf(tx: optax.GradientTransformation) -> optax.GradientTransformat
 
     Returns:
         The transformation, whose `init` counts by leaves, and whose `update`, given `params`, returns zeros for `None`, so
-        that `optax.apply_updates` takes them. Errors: TypeError from the update of a `tree_equation` with slots.
+        that `optax.apply_updates` takes them. Errors: TypeError for what is no transformation, and from the update of a
+        `tree_equation` with slots.
     """
-    tx = optax.with_extra_args_support(tx)
+    tx = checked("count_by_leaf", tx)
 
     def by_leaf(state: Any) -> Any:
         if not isinstance(state, EquationState) or not state.slots:
@@ -495,13 +509,30 @@ def _reads_p(on_leaf: Callable[..., Any], scalars: Any, leaf: tuple[Any, ...]) -
 
 def _check_params(name: str, params: PyTree) -> None:
     for path, p in tree_flatten_with_path(params)[0]:
+        _refuse_foreign(f"{name}: parameter at {_path(path)}", p)
         dtype = getattr(_array(p), "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-            has = f"is {p!r}" if dtype is None else f"has dtype {dtype}"
+            is_a = f"is {p!r}" if isinstance(p, str) else f"is a {_kind(p)}"  # a model's repr is long
+            has = is_a if dtype is None else f"has dtype {dtype}"
             raise TypeError(
                 f"{name}: parameter at {_path(path)} {has}; only floating-point and complex arrays can be optimized: leave "
                 "it out with optax.masked or optax.partition"
             )
+
+
+def _refuse_foreign(what: str, x: Any) -> None:
+    """Refuse an array of another library, such as PyTorch, which no operation of JAX takes."""
+    if not hasattr(x, "dtype") or isinstance(x, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
+        return
+    try:
+        jnp.issubdtype(x.dtype, jnp.inexact)
+    except TypeError as error:
+        numpy = "x.detach().cpu().numpy()" if hasattr(x, "detach") else "x.numpy()" if hasattr(x, "numpy") else "x"
+        raise TypeError(f"{what} is a {_kind(x)}; give arrays of JAX or NumPy: jnp.asarray({numpy})") from error
+
+
+def _kind(x: Any) -> str:
+    return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
 
 
 def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
@@ -521,6 +552,7 @@ def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, A
 
 
 def _check_leaf(g: Any, slots: Mapping[str, Any], p: Any, has_params: bool) -> None:
+    _refuse_foreign("the gradient", g)
     if not hasattr(g, "dtype"):
         raise TypeError(f"the gradient is {g!r}, not an array")
     if not jnp.issubdtype(g.dtype, jnp.inexact):
@@ -529,6 +561,7 @@ def _check_leaf(g: Any, slots: Mapping[str, Any], p: Any, has_params: bool) -> N
         if not hasattr(x, "dtype"):
             raise ValueError(f"there is a gradient, but {what} is {x!r}")
     if has_params:
+        _refuse_foreign("the parameter", p)
         if not hasattr(p, "dtype"):
             raise ValueError(f"there is a gradient, but the parameter is {p!r}")
         if p.shape != g.shape:

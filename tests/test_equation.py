@@ -4,11 +4,13 @@ import subprocess
 import sys
 import textwrap
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 
 import jaxopt_lec as jl
 from jaxopt_lec import slots
@@ -120,6 +122,17 @@ def test_extra_argument_that_is_a_function_is_refused():
         (lambda: jl.sgd("0.1"), TypeError, "learning_rate must be a number, a scalar array or a schedule, got '0.1'"),
         (lambda: jl.sgd(True), TypeError, "learning_rate must be a number"),
         (lambda: jl.sgd(0.1j), TypeError, "learning_rate must be a number"),
+        (
+            lambda: jl.sgd(lambda count: None),
+            TypeError,
+            "learning_rate: the schedule must return a number or a scalar array",
+        ),
+        (
+            lambda: jl.sgd(lambda count: [0.1]),
+            TypeError,
+            "learning_rate: the schedule must return a number or a scalar array",
+        ),
+        (lambda: jl.sgd(lambda count: jnp.ones(2)), ValueError, "a real scalar, it returned float32 of shape (2,)"),
         (lambda: jl.sgd(None), TypeError, "learning_rate must be a number"),
         (lambda: jl.scale_by_adam(beta1=0.9), TypeError, "no hyperparameter 'beta1'; its hyperparameters are: b1, b2, eps,"),
         (lambda: jl.scale_by_adam(0.9), TypeError, "scale_by_adam takes its hyperparameters by keyword only"),
@@ -146,6 +159,42 @@ def test_a_schedule_that_fails_is_named():
     assert caught.value.__notes__ == [
         "scale_by_learning_rate: learning_rate was called as a schedule, with the number of steps done"
     ]
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda x: x if x < 5 else 5, lambda x: max(x, 5), float, np.asarray, lambda x: [1, 2][x]], ids=str
+)
+def test_a_schedule_that_needs_the_value_of_a_traced_count_is_named(ask):
+    tx = jl.adam(0.1, b1=lambda count: 0.1 * ask(count))
+    tx.update(GRADIENTS, tx.init(PARAMS), PARAMS)  # eagerly the count has a value
+    message = "scale_by_adam: b1: the schedule asks Python for the value of the step count"
+    refused(TypeError, message, jax.eval_shape, tx.update, GRADIENTS, jax.eval_shape(tx.init, PARAMS), PARAMS)
+
+
+def test_a_schedule_that_returns_something_else_later_is_named():
+    tx = jl.sgd(lambda count: jnp.ones(3) if isinstance(count, jax.core.Tracer) else 0.1)
+    message = (
+        "scale_by_learning_rate: learning_rate: the schedule must return a real scalar, it returned float32 of shape (3,)"
+    )
+    refused(ValueError, message, jax.eval_shape, tx.update, GRADIENTS, tx.init(PARAMS), PARAMS)
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: tx, jl.count_by_leaf], ids=["shared count", "count_by_leaf"])
+@pytest.mark.parametrize("hole", [None, optax.MaskedNode()], ids=str)
+def test_a_mask_that_is_a_function_takes_missing_gradients(hole, wrap):
+    params = {"a": np.ones(3, np.float32), "b": np.ones((2, 2), np.float32)}
+    gradients = {"a": hole, "b": params["b"]}
+
+    def matrices(tree):
+        return jax.tree.map(lambda x: x.ndim > 1, tree)
+
+    def updates(mask):
+        made = [make(0.1, weight_decay=0.1, mask=mask) for make in (jl.adamw, jl.lamb, jl.lion)]
+        return [tx.update(gradients, tx.init(params), params)[0] for tx in map(wrap, made)]
+
+    found, expected = jax.jit(lambda: (updates(matrices), updates({"a": False, "b": True})))()
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("mask", [{"w": True, "b": np.False_}, lambda p: {name: name == "w" for name in p}])
@@ -296,6 +345,15 @@ def test_annotations_as_strings_keep_their_range(tmp_path, monkeypatch):
 # --- trees, leaves and states that do not fit
 
 ADAM = jl.scale_by_adam()
+TENSOR = torch.nn.Parameter(torch.ones(2))
+AS_ARRAYS = "arrays of JAX or NumPy: jnp.asarray(x.detach().cpu().numpy())"
+IS_TENSOR = f"torch.Parameter; give {AS_ARRAYS}"
+
+
+class LikeTensorFlow:
+    """An array with a dtype that NumPy does not know."""
+
+    dtype, shape = "<dtype: 'float32'>", (2,)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +362,23 @@ ADAM = jl.scale_by_adam()
         (lambda s: ADAM.init({"a": {"n": jnp.arange(3)}}), TypeError, "parameter at 'a/n' has dtype int32"),
         (lambda s: ADAM.init([jnp.ones(2), jnp.array([True])]), TypeError, "parameter at '1' has dtype bool"),
         (lambda s: ADAM.init({"a": {"f": "relu"}}), TypeError, "parameter at 'a/f' is 'relu'; only floating-point"),
+        (lambda s: ADAM.init({"a": TENSOR}), TypeError, f"parameter at 'a' is a {IS_TENSOR}"),
+        (
+            lambda s: ADAM.update(TENSOR, ADAM.init(jnp.ones(2))),
+            TypeError,
+            f"at the only leaf: the gradient is a {IS_TENSOR}",
+        ),
+        (
+            lambda s: jl.adamw(0.1).update(jnp.ones(2), jl.adamw(0.1).init(jnp.ones(2)), TENSOR),
+            TypeError,
+            f"scale_by_adam: at the only leaf: the parameter is a {IS_TENSOR}",
+        ),
+        (
+            lambda s: ADAM.init({"a": LikeTensorFlow()}),
+            TypeError,
+            "'a' is a test_equation.LikeTensorFlow; give arrays of JAX",
+        ),
+        (lambda s: ADAM.init(nn.Dense(3)), TypeError, "parameter at the only leaf is a flax.Dense; only floating-point"),
         (
             lambda s: jl.adam(0.1).update(jl.adam(0.1).init(PARAMS), GRADIENTS),
             TypeError,

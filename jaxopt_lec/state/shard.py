@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxopt_lec import named_leaves
 from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.places import Place, kept_axes, numbers, places
-from jaxopt_lec.state.transformation import checked
+from jaxopt_lec.transformation import checked
 
 __all__ = ["abstract", "shard", "shardings"]
 
