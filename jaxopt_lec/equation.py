@@ -397,8 +397,8 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
                     _check_leaf(_array(g), {slot: leaves[i] for slot, leaves in olds.items()}, _array(p), True)
             except Exception as error:
                 _raise_located(error, f"{name}: at {_path_of(i, updates)}")
-        if not jax.tree.leaves(updates):
-            return updates, slots
+        if not any(jnp.size(g) for g in jax.tree.leaves(updates)):
+            return updates, slots  # nothing can move, and not every solver takes a system of no equations
         real = real_dtype(compute_dtype(*(_array(x).dtype for x in jax.tree.leaves((updates, params)))))
         widen = functools.partial(jax.tree.map, lambda x: _widened(_array(x), real))
         loss = functools.partial(value_fn, **accepted_by(value_fn, extra))

@@ -389,6 +389,16 @@ CASES = [
         mixes=True,
         skip={"float32": AMPLIFIED},
     ),
+    Case(
+        "muon_stack",
+        jl.muon,
+        oracles.muon,
+        {"as_matrix": "stack"},
+        needs=("params",),
+        min_ndim=3,
+        mixes=True,
+        skip={"float32": AMPLIFIED},
+    ),
     Case("ftrl", jl.ftrl, oracles.ftrl, needs=("params",), skip=FROM_A_SUM),
     Case(
         "ftrl_sparse",
