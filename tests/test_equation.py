@@ -168,7 +168,7 @@ def test_a_schedule_that_needs_the_value_of_a_traced_count_is_named(ask):
     tx = jl.adam(0.1, b1=lambda count: 0.1 * ask(count))
     tx.update(GRADIENTS, tx.init(PARAMS), PARAMS)  # eagerly the count has a value
     message = "scale_by_adam: b1: the schedule asks Python for the value of the step count"
-    refused(TypeError, message, jax.eval_shape, tx.update, GRADIENTS, jax.eval_shape(tx.init, PARAMS), PARAMS)
+    refused(TypeError, message, jax.eval_shape, tx.update, GRADIENTS, tx.init(PARAMS), PARAMS)
 
 
 def test_a_schedule_that_returns_something_else_later_is_named():

@@ -168,7 +168,7 @@ def test_a_masked_gradient_is_a_missing_one(what, wrap):
         state = tx.init(PARAMS)
         for _ in range(2):
             found, state = tx.update(gradients, state, PARAMS)
-        return found, state
+        return found["hidden"], state
 
     masked, missing = jax.jit(lambda: (updates(optax.MaskedNode()), updates(None)))()
     jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (masked, missing)))
