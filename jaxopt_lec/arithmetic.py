@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-__all__ = ["abs2", "beside", "debias", "ema", "one_minus_power", "sqrt"]
+__all__ = ["abs2", "beside", "complement", "debias", "ema", "one_minus_power", "sqrt"]
+
+# What the rounding of each hyperparameter in force took, by the identity of its array, which is kept beside it.
+_rests: ContextVar[dict[int, tuple[Array, Array]]] = ContextVar("rests", default={})
+
+
+@contextlib.contextmanager
+def rests_of(numbers: Mapping[str, Array], rests: Mapping[str, Array]) -> Iterator[None]:
+    """Let `complement` know, for some of the numbers, what their rounding took: exact value − number."""
+    token = _rests.set({id(numbers[name]): (numbers[name], rest) for name, rest in rests.items()})
+    try:
+        yield
+    finally:
+        _rests.reset(token)
+
+
+def complement(b: Array) -> Array:
+    """Return 1 − b; of a `Decay` that was given as a number of Python, from that number before float32 rounded it.
+
+    float32(0.9999) is 1.7e-8 off, which is 1.7e-4 of 1 − b.
+    """
+    _, rest = _rests.get().get(id(b), (b, None))
+    return 1 - b if rest is None else (1 - b) - rest
 
 
 def ema(average: Array, x: Array, b: Array) -> Array:
     """Return the exponential moving average b·average + (1−b)·x."""
-    return b * average + (1 - b) * x
+    c = complement(b)
+    # As average + (1−b)·(x − average) all of it has the same 1−b, and not b as float32 rounded it. The difference loses an x
+    # that is small beside the average, which shows where b is small too, and is NaN where both are infinite.
+    plainly = (b < 0.5) | (jnp.abs(average) == jnp.inf)
+    return jnp.where(plainly, b * average + c * x, average + c * (x - average))
 
 
 def abs2(x: Array) -> Array:
@@ -36,20 +66,24 @@ def _sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return root, jnp.where(root > 0, tangents[0] / jnp.where(root > 0, 2 * root, 1), 0)
 
 
-@jax.custom_jvp
 def one_minus_power(b: Array, t: Array) -> Array:
     """Return 1 − bᵗ without cancellation: in float32 `1 - b**t` is about 1e-5 wrong for b = 0.999 and small t.
 
     Differentiable in b; t, the number of the step, is held constant.
     """
-    return -jnp.expm1(t * jnp.log1p(b - 1))
+    return _one_minus_power(complement(b), t)
 
 
-@one_minus_power.defjvp
+@jax.custom_jvp
+def _one_minus_power(c: Array, t: Array) -> Array:
+    return -jnp.expm1(t * jnp.log1p(-c))
+
+
+@_one_minus_power.defjvp
 def _one_minus_power_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     # Written out because the derivative of log at b = 0 is infinite and that of 1 − bᵗ is not.
-    b, t = primals
-    return one_minus_power(b, t), -t * jnp.power(b, t - 1) * tangents[0]
+    c, t = primals
+    return _one_minus_power(c, t), t * jnp.power(1 - c, t - 1) * tangents[0]
 
 
 def debias(average: Array, b: Array, t: Array) -> Array:

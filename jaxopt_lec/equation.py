@@ -20,6 +20,7 @@ import numpy as np
 import optax
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 
+from jaxopt_lec.arithmetic import rests_of
 from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.launches import worth_joining
@@ -36,7 +37,7 @@ Factory: TypeAlias = Callable[P, optax.GradientTransformationExtraArgs]
 Equation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, P], tuple[Any, dict[str, Any]]]
 # (g, s, p, t, f, *, hyperparameters) -> (direction, new slots)
 TreeEquation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, Any, P], tuple[Any, dict[str, Any]]]
-# What one call of `update` does: (g, slots, p, t, hyper, extra) -> (direction, slots), all whole trees.
+# What one call of `update` does: (g, slots, p, t, hyper, rests, extra) -> (direction, slots), all whole trees.
 Apply: TypeAlias = Callable[..., tuple[PyTree, dict[str, PyTree]]]
 
 _ORDER = "the order is update(updates, state, params)"
@@ -274,7 +275,8 @@ def _factory(
                 updates_so_far = state.count.updates if isinstance(state.count, LeafCounts) else state.count
                 hyper |= signature.values(given, updates_so_far)
                 count = _incremented(name, state.count, updates)
-                directions, slots = apply(updates, state.slots, params, count, hyper, extra)
+                rests = signature.rests(numeric, hyper)
+                directions, slots = apply(updates, state.slots, params, count, hyper, rests, extra)
             return directions, EquationState(count, hyper, slots)
 
         return optax.GradientTransformationExtraArgs(init, update)
@@ -312,17 +314,19 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
     name = signature.name
 
     def on_leaf(scalars: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        (t, hyper), (g, slots, p, extra) = scalars, arrays
+        (t, hyper, rests), (g, slots, p, extra) = scalars, arrays
         dtype = compute_dtype(g.dtype, *([] if p is None else [p.dtype]))
         real = real_dtype(dtype)
-        result = function(
-            g.astype(dtype),
-            SimpleNamespace(**{slot: _widened(x, real) for slot, x in slots.items()}),
-            None if p is None else p.astype(dtype),
-            t.astype(real),
-            **{key: x.astype(real) for key, x in hyper.items()},
-            **extra,
-        )
+        narrow = {key: x.astype(real) for key, x in hyper.items()}
+        with rests_of(narrow, {key: x.astype(real) for key, x in rests.items()}):
+            result = function(
+                g.astype(dtype),
+                SimpleNamespace(**{slot: _widened(x, real) for slot, x in slots.items()}),
+                None if p is None else p.astype(dtype),
+                t.astype(real),
+                **narrow,
+                **extra,
+            )
         direction, new = _direction_and_slots(result, slots)
         return (
             _fitted("the direction", direction, g),
@@ -337,14 +341,15 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
         params: PyTree | None,
         count: jax.Array | LeafCounts,
         hyper: dict[str, jax.Array],
+        rests: dict[str, jax.Array],
         extra: Mapping[str, Any],
     ) -> tuple[PyTree, dict[str, PyTree]]:
         treedef, gs, ps, olds = _leaves(name, updates, params, slots)
         extras = _split_extra(name, treedef, updates, {key: extra[key] for key in signature.extra})
         if isinstance(count, LeafCounts):
-            equation_on = [hoisted.with_scalars((t, hyper)) for t in treedef.flatten_up_to(count.leaves)]
+            equation_on = [hoisted.with_scalars((t, hyper, rests)) for t in treedef.flatten_up_to(count.leaves)]
         else:
-            alone, together = (hoisted.with_scalars((count, hyper), several) for several in (False, True))
+            alone, together = (hoisted.with_scalars((count, hyper, rests), several) for several in (False, True))
             small = worth_joining(jnp.shape(g) for g in gs if not _is_hole(g))
             equation_on = [together if not _is_hole(g) and jnp.shape(g) in small else alone for g in gs]
         directions, news = [], {slot: list(leaves) for slot, leaves in olds.items()}
@@ -358,7 +363,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
                 _check_leaf(*leaf[:3], params is not None)
                 direction, new = equation_on[i](leaf)
             except Exception as error:
-                if params is None and _reads_p(on_leaf, (jnp.ones(()), hyper), leaf):
+                if params is None and _reads_p(on_leaf, (jnp.ones(()), hyper, rests), leaf):
                     raise ValueError(f"{name} needs params: call update(updates, state, params)") from error
                 _raise_located(error, f"{name}: at {_path_of(i, updates)}")
             directions.append(direction)
@@ -378,6 +383,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
         params: PyTree | None,
         count: jax.Array | LeafCounts,
         hyper: dict[str, jax.Array],
+        rests: dict[str, jax.Array],
         extra: Mapping[str, Any],
     ) -> tuple[PyTree, dict[str, PyTree]]:
         if params is None:
