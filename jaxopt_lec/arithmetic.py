@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jax import Array
 __all__ = ["abs2", "beside", "complement", "debias", "ema", "one_minus_power", "sqrt"]
 
 # What the rounding of each hyperparameter in force took, by the identity of its array, which is kept beside it.
-_rests: ContextVar[dict[int, tuple[Array, Array]]] = ContextVar("rests", default={})
+_rests: ContextVar[Mapping[int, tuple[Array, Array]]] = ContextVar("rests", default=MappingProxyType({}))
 
 
 @contextlib.contextmanager

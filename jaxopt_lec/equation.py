@@ -318,7 +318,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
         dtype = compute_dtype(g.dtype, *([] if p is None else [p.dtype]))
         real = real_dtype(dtype)
         narrow = {key: x.astype(real) for key, x in hyper.items()}
-        with rests_of(narrow, {key: x.astype(real) for key, x in rests.items()}):
+        with rests_of(narrow, rests if real == jnp.float32 else {}):
             result = function(
                 g.astype(dtype),
                 SimpleNamespace(**{slot: _widened(x, real) for slot, x in slots.items()}),

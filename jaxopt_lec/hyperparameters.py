@@ -162,14 +162,18 @@ class Signature:
         return {name: jnp.array(as_scalar(self._value_at(name, value, count)), copy=True) for name, value in numeric.items()}
 
     def rests(self, numeric: Mapping[str, Any], hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """Return what float32 took from the numbers in [0, 1] that were given, 0 where another one is in force by now.
+        """Return what float32 takes from hyperparameters in [0, 1], for `jaxopt_lec.arithmetic.complement`.
 
-        1 − b needs it where b is close to 1. Arrays and schedules are what they are.
+        From a number that was given while it is the one in force, and from float64; float32 arrays and schedules are exact.
         """
         rests = {}
         for name, value in numeric.items():
             b, within = hyper[name], self.ranges[name]
-            if (within.low, within.high) == (0, 1) and isinstance(value, int | float) and b.dtype == jnp.float32:
+            if (within.low, within.high) != (0, 1):
+                continue
+            if b.dtype == jnp.float64:
+                rests[name] = (b - b.astype(jnp.float32).astype(b.dtype)).astype(jnp.float32)
+            elif isinstance(value, int | float):
                 rounded = np.float32(value)
                 rests[name] = jnp.where(b == rounded, np.float32(float(value) - float(rounded)), np.float32(0))
         return rests

@@ -1,5 +1,6 @@
 """The lifter: what it accepts, what it refuses and with which words, and what it does once for all equations."""
 
+import functools
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import oracles
 import pytest
 import torch
 
@@ -730,6 +732,60 @@ def test_one_minus_power_is_accurate_in_float32(b):
     b32, t = np.float32(b), np.arange(1, 2001)
     ours = np.asarray(one_minus_power(b32, jnp.asarray(t, jnp.float32)), np.float64)
     np.testing.assert_allclose(ours, -np.expm1(t * np.log1p(np.float64(b32) - 1)) if b else 1.0, rtol=4e-7)
+
+
+NEAR_ONE = {
+    "rmsprop": (lambda b: jl.rmsprop(1.0, b), lambda b: {"decay": b}, oracles.rmsprop),
+    "adadelta": (lambda b: jl.adadelta(1.0, b), lambda b: {"rho": b}, oracles.adadelta),
+    "adam": (
+        lambda b: jl.adam(1.0, b2=b, bias_correction=False),
+        lambda b: {"b2": b, "bias_correction": False},
+        oracles.adam,
+    ),
+    "adam corrected": (lambda b: jl.adam(1.0, b, b), lambda b: {"b1": b, "b2": b}, oracles.adam),
+    "radam": (lambda b: jl.radam(1.0, b2=b), lambda b: {"b2": b}, oracles.radam),
+}
+
+
+@pytest.mark.parametrize("decay", [0.999, 0.9999, 0.99999])
+@pytest.mark.parametrize("method", NEAR_ONE)
+def test_float32_keeps_a_decay_close_to_one(method, decay):
+    make, arguments, oracle = NEAR_ONE[method]
+    gradients = (1 + 0.3 * np.random.default_rng(0).standard_normal((500, 1))).astype(np.float32)
+    tx = make(decay)
+    _, found = jax.jit(functools.partial(jax.lax.scan, lambda state, g: tx.update(g, state)[::-1]))(
+        tx.init(jnp.zeros(1)), gradients
+    )
+    path = oracle(np.zeros(1), lambda _, t: gradients[t - 1].astype(float), 500, 1.0, **arguments(decay))
+    np.testing.assert_allclose(np.asarray(found, float), np.diff(path, axis=0), rtol=2e-5)
+
+
+def test_a_decay_that_is_set_is_what_float32_holds():
+    def second_moment(tx, b):
+        state = optax.tree.set(tx.init(jnp.zeros(())), decay=b)
+        return optax.tree.get(tx.update(jnp.ones(()), state)[1], "G")
+
+    given, as_array = jl.rmsprop(1.0, 0.9999), jl.rmsprop(1.0, jnp.float32(0.9))
+    near, far = jnp.float32(0.9999), jnp.float32(0.99)
+    assert optax.tree.get(given.init(jnp.zeros(())), "decay") == near
+    np.testing.assert_allclose(second_moment(given, near), 1e-4, rtol=1e-7)  # the number that was given, set again
+    np.testing.assert_array_equal(second_moment(given, far), 1 - far)
+    np.testing.assert_array_equal(second_moment(as_array, near), 1 - np.float32(0.9))  # an array stays in force
+    both = jax.vmap(functools.partial(second_moment, given))(jnp.stack([near, far]))
+    np.testing.assert_array_equal(both, [second_moment(given, near), second_moment(given, far)])
+    assert jax.grad(functools.partial(second_moment, given))(near) == -1
+    with jax.enable_x64(True):  # the state has all of the number, and a float32 leaf what it needs of it
+        state = given.init(jnp.zeros((), jnp.float32))
+        found = optax.tree.get(given.update(jnp.ones((), jnp.float32), state)[1], "G")
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, 1e-4, rtol=1e-7)
+
+
+def test_an_average_of_anything_is_what_its_formula_says():
+    average = jnp.array([jnp.inf, -jnp.inf, 1e10, 0.0, 1.0])
+    x = jnp.array([1.0, 1.0, 1.0, jnp.inf, 3.0])
+    np.testing.assert_allclose(ema(average, x, jnp.float32(0.99)), [np.inf, -np.inf, 0.99e10, np.inf, 1.02], rtol=1e-6)
+    np.testing.assert_array_equal(ema(average[2:], x[2:], jnp.float32(0)), x[2:])
 
 
 def test_one_minus_power_has_the_derivative_of_a_polynomial():
