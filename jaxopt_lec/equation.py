@@ -273,9 +273,10 @@ def _factory(
             # factors on complex arrays.
             with jax.named_scope(name), jax.numpy_dtype_promotion("standard"):
                 updates_so_far = state.count.updates if isinstance(state.count, LeafCounts) else state.count
-                hyper |= signature.values(given, updates_so_far)
+                in_force = signature.at(given, updates_so_far)
+                hyper |= signature.values(in_force, updates_so_far)
                 count = _incremented(name, state.count, updates)
-                rests = signature.rests(numeric, hyper)
+                rests = signature.rests({**numeric, **in_force}, hyper)
                 directions, slots = apply(updates, state.slots, params, count, hyper, rests, extra)
             return directions, EquationState(count, hyper, slots)
 

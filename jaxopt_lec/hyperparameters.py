@@ -159,12 +159,16 @@ class Signature:
 
         They are copies: a state may be donated, the user's array not.
         """
-        return {name: jnp.array(as_scalar(self._value_at(name, value, count)), copy=True) for name, value in numeric.items()}
+        return {name: jnp.array(as_scalar(value), copy=True) for name, value in self.at(numeric, count).items()}
+
+    def at(self, numeric: Mapping[str, Any], count: jax.Array) -> dict[str, Any]:
+        """Return numbers and arrays as they are, and in place of schedules what they return at step `count`."""
+        return {name: self._value_at(name, value, count) for name, value in numeric.items()}
 
     def rests(self, numeric: Mapping[str, Any], hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Return what float32 takes from hyperparameters in [0, 1], for `jaxopt_lec.arithmetic.complement`.
 
-        From a number that was given while it is the one in force, and from float64; float32 arrays and schedules are exact.
+        From a number of Python while it is the one in force, and from float64; a float32 array is what it is.
         """
         rests = {}
         for name, value in numeric.items():

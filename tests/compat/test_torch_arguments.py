@@ -200,7 +200,7 @@ def test_a_schedule_that_branches_in_python_is_named_as_in_pytorch(make, named):
 def test_a_group_keeps_its_parameters_whose_gradients_are_missing(hole):
     tx, params = like_torch.AdamW(GROUPED, lr=0.1), {"bias": jnp.ones(2), "kernel": jnp.ones(2)}
     updates, _ = tx.update({**params, "bias": hole}, tx.init(params), params)
-    assert updates["bias"] is hole
+    assert type(updates["bias"]) is type(hole)
     np.testing.assert_array_equal(updates["kernel"], tx.update(params, tx.init(params), params)[0]["kernel"])
 
 

@@ -108,10 +108,10 @@ def test_what_is_no_transformation_is_refused_by_every_tool(tool):
 
 
 def test_every_tool_takes_multi_steps():
-    params = {"w": jnp.ones((64, 64), jnp.bfloat16)}
+    whole = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec())
+    params = jax.device_put({"w": jnp.ones((64, 64), jnp.bfloat16)}, whole)
     accumulating = optax.MultiSteps(jl.adam(0.1), 2)
     as_transformation = optax.GradientTransformationExtraArgs(accumulating.init, accumulating.update)
-    whole = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec())
     tools = {
         "compress": state.compress,
         "master": state.master,
