@@ -27,22 +27,29 @@ def rests_of(numbers: Mapping[str, Array], rests: Mapping[str, Array]) -> Iterat
         _rests.reset(token)
 
 
+def _rest_of(b: Array) -> Array | None:
+    _, rest = _rests.get().get(id(b), (b, None))
+    return rest
+
+
 def complement(b: Array) -> Array:
     """Return 1 − b; of a `Decay` that was given as a number of Python, from that number before float32 rounded it.
 
     float32(0.9999) is 1.7e-8 off, which is 1.7e-4 of 1 − b.
     """
-    _, rest = _rests.get().get(id(b), (b, None))
+    rest = _rest_of(b)
     return 1 - b if rest is None else (1 - b) - rest
 
 
 def ema(average: Array, x: Array, b: Array) -> Array:
     """Return the exponential moving average b·average + (1−b)·x."""
-    c = complement(b)
-    # As average + (1−b)·(x − average) all of it has the same 1−b, and not b as float32 rounded it. The difference loses an x
-    # that is small beside the average, which shows where b is small too, and is NaN where both are infinite.
-    plainly = (b < 0.5) | (jnp.abs(average) == jnp.inf)
-    return jnp.where(plainly, b * average + c * x, average + c * (x - average))
+    rest = _rest_of(b)
+    if rest is None:
+        return b * average + (1 - b) * x
+    # What rounding took is less than float32 adds to b·average, but not than it adds to the small (1−b)·x. A part of b goes
+    # with it, so that an infinite average is multiplied by nothing negative and by no 0; from ½ on the difference is exact.
+    part = jnp.where(b < 0.5, b, 1) * 2**-16
+    return (b - part) * average + (complement(b) * x + (part + rest) * average)
 
 
 def abs2(x: Array) -> Array:

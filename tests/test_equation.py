@@ -781,11 +781,17 @@ def test_a_decay_that_is_set_is_what_float32_holds():
         np.testing.assert_allclose(found, 1e-4, rtol=1e-7)
 
 
-def test_an_average_of_anything_is_what_its_formula_says():
-    average = jnp.array([jnp.inf, -jnp.inf, 1e10, 0.0, 1.0])
+@pytest.mark.parametrize("b", [0.99, 0.5, 0.3, 0.0])
+def test_an_average_of_anything_is_what_its_formula_says(b):
+    @jl.equation(m=slots.zeros)
+    def average(g, s, p, t, *, b: jl.Decay = 0.9):
+        m = ema(s.m, g, b)
+        return m, {"m": m}
+
+    given, as_array = average(b=b), average(b=jnp.float32(b))
+    state = given.init(jnp.zeros(5))._replace(slots={"m": jnp.array([jnp.inf, -jnp.inf, 1e10, 0.0, 1.0])})
     x = jnp.array([1.0, 1.0, 1.0, jnp.inf, 3.0])
-    np.testing.assert_allclose(ema(average, x, jnp.float32(0.99)), [np.inf, -np.inf, 0.99e10, np.inf, 1.02], rtol=1e-6)
-    np.testing.assert_array_equal(ema(average[2:], x[2:], jnp.float32(0)), x[2:])
+    np.testing.assert_allclose(given.update(x, state)[0], as_array.update(x, state)[0], rtol=1e-6)
 
 
 def test_one_minus_power_has_the_derivative_of_a_polynomial():
