@@ -1,15 +1,55 @@
 """The alphabet that the equations are written in: a few functions on one array."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-__all__ = ["abs2", "beside", "debias", "ema", "one_minus_power", "sqrt"]
+__all__ = ["abs2", "beside", "complement", "debias", "ema", "one_minus_power", "sqrt"]
+
+# What the rounding of each hyperparameter in force took, by the identity of its array, which is kept beside it.
+_rests: ContextVar[Mapping[int, tuple[Array, Array]]] = ContextVar("rests", default=MappingProxyType({}))
+
+
+@contextlib.contextmanager
+def rests_of(numbers: Mapping[str, Array], rests: Mapping[str, Array]) -> Iterator[None]:
+    """Let `complement` know, for some of the numbers, what their rounding took: exact value − number."""
+    token = _rests.set({id(numbers[name]): (numbers[name], rest) for name, rest in rests.items()})
+    try:
+        yield
+    finally:
+        _rests.reset(token)
+
+
+def _rest_of(b: Array) -> Array | None:
+    _, rest = _rests.get().get(id(b), (b, None))
+    return rest
+
+
+def complement(b: Array) -> Array:
+    """Return 1 − b; of a `Decay` that was given as a number of Python, from that number before float32 rounded it.
+
+    float32(0.9999) is 1.7e-8 off, which is 1.7e-4 of 1 − b.
+    """
+    rest = _rest_of(b)
+    return 1 - b if rest is None else (1 - b) - rest
 
 
 def ema(average: Array, x: Array, b: Array) -> Array:
     """Return the exponential moving average b·average + (1−b)·x."""
-    return b * average + (1 - b) * x
+    rest = _rest_of(b)
+    if rest is None:
+        return b * average + (1 - b) * x
+    # What rounding took is less than float32 adds to b·average, but not than it adds to the small (1−b)·x. A part of b goes
+    # with it, so that an infinite average is multiplied by nothing negative and by no 0; from ½ on the difference is exact.
+    part = jnp.where(b < 0.5, b, 1) * 2**-16
+    return (b - part) * average + (complement(b) * x + (part + rest) * average)
 
 
 def abs2(x: Array) -> Array:
@@ -34,20 +74,24 @@ def _sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return root, jnp.where(root > 0, tangents[0] / jnp.where(root > 0, 2 * root, 1), 0)
 
 
-@jax.custom_jvp
 def one_minus_power(b: Array, t: Array) -> Array:
     """Return 1 − bᵗ without cancellation: in float32 `1 - b**t` is about 1e-5 wrong for b = 0.999 and small t.
 
     Differentiable in b; t, the number of the step, is held constant.
     """
-    return -jnp.expm1(t * jnp.log1p(b - 1))
+    return _one_minus_power(complement(b), t)
 
 
-@one_minus_power.defjvp
+@jax.custom_jvp
+def _one_minus_power(c: Array, t: Array) -> Array:
+    return -jnp.expm1(t * jnp.log1p(-c))
+
+
+@_one_minus_power.defjvp
 def _one_minus_power_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     # Written out because the derivative of log at b = 0 is infinite and that of 1 − bᵗ is not.
-    b, t = primals
-    return one_minus_power(b, t), -t * jnp.power(b, t - 1) * tangents[0]
+    c, t = primals
+    return _one_minus_power(c, t), t * jnp.power(1 - c, t - 1) * tangents[0]
 
 
 def debias(average: Array, b: Array, t: Array) -> Array:

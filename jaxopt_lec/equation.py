@@ -5,6 +5,8 @@ methods that need the loss function itself, such as Newton's. Both give one stat
 arguments, the compute-dtype policy, `None` and masked leaves, and errors that name the leaf.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import inspect
@@ -14,14 +16,17 @@ from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 
+from jaxopt_lec.arithmetic import rests_of
 from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.launches import worth_joining
 from jaxopt_lec.meshes import in_mesh_of, left_to_compiler_if_refused, split_like
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
+from jaxopt_lec.transformation import checked
 
 __all__ = ["EquationState", "LeafCounts", "chain", "count_by_leaf", "equation", "masked", "tree_equation"]
 
@@ -33,7 +38,7 @@ Factory: TypeAlias = Callable[P, optax.GradientTransformationExtraArgs]
 Equation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, P], tuple[Any, dict[str, Any]]]
 # (g, s, p, t, f, *, hyperparameters) -> (direction, new slots)
 TreeEquation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, Any, P], tuple[Any, dict[str, Any]]]
-# What one call of `update` does: (g, slots, p, t, hyper, extra) -> (direction, slots), all whole trees.
+# What one call of `update` does: (g, slots, p, t, hyper, rests, extra) -> (direction, slots), all whole trees.
 Apply: TypeAlias = Callable[..., tuple[PyTree, dict[str, PyTree]]]
 
 _ORDER = "the order is update(updates, state, params)"
@@ -52,7 +57,7 @@ class EquationState(NamedTuple):
         slots: name → tree shaped like the parameters.
     """
 
-    count: "jax.Array | LeafCounts"  # type: ignore[assignment]  # the field hides tuple.count
+    count: jax.Array | LeafCounts  # type: ignore[assignment]  # the field hides tuple.count
     hyper: dict[str, jax.Array]
     slots: dict[str, PyTree]
 
@@ -145,6 +150,8 @@ def chain(name: str, *atoms: optax.GradientTransformation) -> optax.GradientTran
 def masked(name: str, tx: optax.GradientTransformation, mask: Any) -> optax.GradientTransformation:
     """Return `optax.masked(tx, mask)`, or `tx` where `mask` is `None`.
 
+    A function is asked about the parameters in `update` too, not about the updates, of which some may be missing.
+
     Raises:
         TypeError: the mask, or what it returns if it is a function, is not of bools, such as the name of a parameter.
     """
@@ -160,8 +167,17 @@ def masked(name: str, tx: optax.GradientTransformation, mask: Any) -> optax.Grad
 
     if mask is None:
         return tx
-    is_function = jax.tree_util.all_leaves([mask]) and callable(mask)
-    return optax.masked(tx, (lambda params: of_bools(mask(params))) if is_function else of_bools(mask))
+    if not (jax.tree_util.all_leaves([mask]) and callable(mask)):
+        return optax.masked(tx, of_bools(mask))
+
+    def by_function(tree: PyTree) -> PyTree:
+        return of_bools(mask(tree))
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> tuple[PyTree, Any]:
+        tree = updates if params is None else params
+        return optax.masked(tx, by_function(tree)).update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(optax.masked(tx, by_function).init, update)
 
 
 def count_by_leaf(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -175,9 +191,10 @@ def count_by_leaf(tx: optax.GradientTransformation) -> optax.GradientTransformat
 
     Returns:
         The transformation, whose `init` counts by leaves, and whose `update`, given `params`, returns zeros for `None`, so
-        that `optax.apply_updates` takes them. Errors: TypeError from the update of a `tree_equation` with slots.
+        that `optax.apply_updates` takes them. Errors: TypeError for what is no transformation, and from the update of a
+        `tree_equation` with slots.
     """
-    tx = optax.with_extra_args_support(tx)
+    tx = checked("count_by_leaf", tx)
 
     def by_leaf(state: Any) -> Any:
         if not isinstance(state, EquationState) or not state.slots:
@@ -210,10 +227,15 @@ def _factory(
         if not callable(born):
             raise TypeError(f"{name}: slot {slot!r} needs an initialiser, a function (p, hyper) -> array, got {born!r}")
 
-    # Numeric hyperparameters are data, so all transformations of one equation share what was traced. Typed: 1 is not True.
-    @functools.lru_cache(maxsize=None, typed=True)
+    # Numeric hyperparameters are data, so all transformations of one equation share what was traced. A dict, which pickles
+    # with a factory that does, as functools.cache does not.
+    engines: dict[Any, Apply] = {}
+
     def applying(**static: Any) -> Apply:
-        return engine(signature, functools.partial(function, **static))
+        key = tuple((name, type(value), value) for name, value in static.items())  # the type: 1 is not True
+        if key not in engines:
+            engines[key] = engine(signature, functools.partial(function, **static))
+        return engines[key]
 
     @functools.wraps(function)
     def factory(*args: P.args, **hyperparameters: P.kwargs) -> optax.GradientTransformationExtraArgs:
@@ -252,9 +274,11 @@ def _factory(
             # factors on complex arrays.
             with jax.named_scope(name), jax.numpy_dtype_promotion("standard"):
                 updates_so_far = state.count.updates if isinstance(state.count, LeafCounts) else state.count
-                hyper |= signature.values(given, updates_so_far)
+                in_force = signature.at(given, updates_so_far)
+                hyper |= signature.values(in_force, updates_so_far)
                 count = _incremented(name, state.count, updates)
-                directions, slots = apply(updates, state.slots, params, count, hyper, extra)
+                rests = signature.rests({**numeric, **in_force}, hyper)
+                directions, slots = apply(updates, state.slots, params, count, hyper, rests, extra)
             return directions, EquationState(count, hyper, slots)
 
         return optax.GradientTransformationExtraArgs(init, update)
@@ -292,17 +316,19 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
     name = signature.name
 
     def on_leaf(scalars: tuple[Any, ...], arrays: tuple[Any, ...]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        (t, hyper), (g, slots, p, extra) = scalars, arrays
+        (t, hyper, rests), (g, slots, p, extra) = scalars, arrays
         dtype = compute_dtype(g.dtype, *([] if p is None else [p.dtype]))
         real = real_dtype(dtype)
-        result = function(
-            g.astype(dtype),
-            SimpleNamespace(**{slot: _widened(x, real) for slot, x in slots.items()}),
-            None if p is None else p.astype(dtype),
-            t.astype(real),
-            **{key: x.astype(real) for key, x in hyper.items()},
-            **extra,
-        )
+        narrow = {key: x.astype(real) for key, x in hyper.items()}
+        with rests_of(narrow, rests if real == jnp.float32 else {}):
+            result = function(
+                g.astype(dtype),
+                SimpleNamespace(**{slot: _widened(x, real) for slot, x in slots.items()}),
+                None if p is None else p.astype(dtype),
+                t.astype(real),
+                **narrow,
+                **extra,
+            )
         direction, new = _direction_and_slots(result, slots)
         return (
             _fitted("the direction", direction, g),
@@ -317,16 +343,17 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
         params: PyTree | None,
         count: jax.Array | LeafCounts,
         hyper: dict[str, jax.Array],
+        rests: dict[str, jax.Array],
         extra: Mapping[str, Any],
     ) -> tuple[PyTree, dict[str, PyTree]]:
         treedef, gs, ps, olds = _leaves(name, updates, params, slots)
         extras = _split_extra(name, treedef, updates, {key: extra[key] for key in signature.extra})
         if isinstance(count, LeafCounts):
-            scalars = [(t, hyper) for t in treedef.flatten_up_to(count.leaves)]
+            scalars = [(t, hyper, rests) for t in treedef.flatten_up_to(count.leaves)]
             equation_on = [hoisted.with_scalars(of_leaf) for of_leaf in scalars]
         else:
-            scalars = [(count, hyper)] * len(gs)
-            alone, together = (hoisted.with_scalars((count, hyper), several) for several in (False, True))
+            scalars = [(count, hyper, rests)] * len(gs)
+            alone, together = (hoisted.with_scalars((count, hyper, rests), several) for several in (False, True))
             small = worth_joining(jnp.shape(g) for g in gs if not _is_hole(g))
             equation_on = [together if not _is_hole(g) and jnp.shape(g) in small else alone for g in gs]
         directions, news = [], {slot: list(leaves) for slot, leaves in olds.items()}
@@ -341,7 +368,7 @@ def _over_leaves(signature: Signature, function: Callable[..., Any]) -> Apply:
                 hoisting = functools.partial(equation_on[i], leaf)
                 direction, new = left_to_compiler_if_refused(compiled, scalars[i], leaf, like=leaf[:2], first=hoisting)
             except Exception as error:
-                if params is None and _reads_p(on_leaf, (jnp.ones(()), hyper), leaf):
+                if params is None and _reads_p(on_leaf, (jnp.ones(()), hyper, rests), leaf):
                     raise ValueError(f"{name} needs params: call update(updates, state, params)") from error
                 _raise_located(error, f"{name}: at {_path_of(i, updates)}")
             directions.append(direction)
@@ -361,6 +388,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
         params: PyTree | None,
         count: jax.Array | LeafCounts,
         hyper: dict[str, jax.Array],
+        rests: dict[str, jax.Array],
         extra: Mapping[str, Any],
     ) -> tuple[PyTree, dict[str, PyTree]]:
         if params is None:
@@ -380,8 +408,8 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
                     _check_leaf(_array(g), {slot: leaves[i] for slot, leaves in olds.items()}, _array(p), True)
             except Exception as error:
                 _raise_located(error, f"{name}: at {_path_of(i, updates)}")
-        if not jax.tree.leaves(updates):
-            return updates, slots
+        if not any(jnp.size(g) for g in jax.tree.leaves(updates)):
+            return updates, slots  # nothing can move, and not every solver takes a system of no equations
         real = real_dtype(compute_dtype(*(_array(x).dtype for x in jax.tree.leaves((updates, params)))))
         widen = functools.partial(jax.tree.map, lambda x: _widened(_array(x), real))
         loss = functools.partial(value_fn, **accepted_by(value_fn, extra))
@@ -493,13 +521,30 @@ def _reads_p(on_leaf: Callable[..., Any], scalars: Any, leaf: tuple[Any, ...]) -
 
 def _check_params(name: str, params: PyTree) -> None:
     for path, p in tree_flatten_with_path(params)[0]:
+        _refuse_foreign(f"{name}: parameter at {_path(path)}", p)
         dtype = getattr(_array(p), "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-            has = f"is {p!r}" if dtype is None else f"has dtype {dtype}"
+            is_a = f"is {p!r}" if isinstance(p, str) else f"is a {_kind(p)}"  # a model's repr is long
+            has = is_a if dtype is None else f"has dtype {dtype}"
             raise TypeError(
                 f"{name}: parameter at {_path(path)} {has}; only floating-point and complex arrays can be optimized: leave "
                 "it out with optax.masked or optax.partition"
             )
+
+
+def _refuse_foreign(what: str, x: Any) -> None:
+    """Refuse an array of another library, such as PyTorch, which no operation of JAX takes."""
+    if not hasattr(x, "dtype") or isinstance(x, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
+        return
+    try:
+        jnp.issubdtype(x.dtype, jnp.inexact)
+    except TypeError as error:
+        numpy = "x.detach().cpu().numpy()" if hasattr(x, "detach") else "x.numpy()" if hasattr(x, "numpy") else "x"
+        raise TypeError(f"{what} is a {_kind(x)}; give arrays of JAX or NumPy: jnp.asarray({numpy})") from error
+
+
+def _kind(x: Any) -> str:
+    return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
 
 
 def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
@@ -519,6 +564,7 @@ def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, A
 
 
 def _check_leaf(g: Any, slots: Mapping[str, Any], p: Any, has_params: bool) -> None:
+    _refuse_foreign("the gradient", g)
     if not hasattr(g, "dtype"):
         raise TypeError(f"the gradient is {g!r}, not an array")
     if not jnp.issubdtype(g.dtype, jnp.inexact):
@@ -527,6 +573,7 @@ def _check_leaf(g: Any, slots: Mapping[str, Any], p: Any, has_params: bool) -> N
         if not hasattr(x, "dtype"):
             raise ValueError(f"there is a gradient, but {what} is {x!r}")
     if has_params:
+        _refuse_foreign("the parameter", p)
         if not hasattr(p, "dtype"):
             raise ValueError(f"there is a gradient, but the parameter is {p!r}")
         if p.shape != g.shape:

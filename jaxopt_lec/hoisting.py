@@ -34,6 +34,10 @@ class Hoisted:
         self._traceable = jax.jit(function)  # for its cache of traces
         self._parts: dict[ClosedJaxpr, _Parts] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the function alone: what was traced belongs to this process, and another one traces again."""
+        return Hoisted, (self._name, self._function)
+
     def with_scalars(self, scalars: Any, several: bool = False) -> Callable[[Any], Any]:
         """Return the function of the arrays; its calls share what depends on the scalars alone.
 

@@ -45,6 +45,13 @@ NonNegative: TypeAlias = Annotated[Hyper, Range(0, math.inf)]
 Positive: TypeAlias = Annotated[Hyper, Range(0, math.inf, closed="neither")]
 Decay: TypeAlias = Annotated[Hyper, Range(0, 1)]
 _FINITE = Range(-math.inf, math.inf, closed="neither")
+_NUMBERS = int | float | np.number | np.ndarray | jax.Array
+# What JAX raises where Python needs the value of a traced array.
+_NEEDS_A_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 
 def as_scalar(value: Any) -> jax.Array:
@@ -57,6 +64,36 @@ def _kept_dtype(value: Any) -> jnp.dtype:
     if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < 32:
         return jnp.dtype(jnp.float32)
     return dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """A schedule whose errors name the hyperparameter that it is of: `what`, such as "adam: b1"."""
+
+    what: str
+    function: Callable[[jax.Array], Any]
+
+    def __call__(self, count: jax.Array) -> Any:
+        """Return the value after `count` steps, a number or a scalar array."""
+        try:
+            # A schedule divides the integer count by numbers; strict promotion elsewhere is no reason to refuse it.
+            with jax.numpy_dtype_promotion("standard"):
+                value = self.function(count)
+        except _NEEDS_A_VALUE as error:
+            raise TypeError(
+                f"{self.what}: the schedule asks Python for the value of the step count, as `if`, `max`, `float` and `math` "
+                "do, and jax.jit has none while it traces: use jnp.where, jnp.maximum, jax.lax.cond or "
+                "optax.join_schedules"
+            ) from error
+        except Exception as error:
+            error.add_note(f"{self.what} was called as a schedule, with the number of steps done")
+            raise
+        if isinstance(value, bool) or not isinstance(value, _NUMBERS):
+            raise TypeError(f"{self.what}: the schedule must return a number or a scalar array, it returned {value!r}")
+        if jnp.shape(value) != () or jnp.iscomplexobj(value):
+            has = f"{jnp.result_type(value)} of shape {jnp.shape(value)}"
+            raise ValueError(f"{self.what}: the schedule must return a real scalar, it returned {has}")
+        return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +149,7 @@ class Signature:
         static = {name: given.get(name, default) for name, default in self.static.items()}
         for name, value in numeric.items():
             # A schedule is asked for its first value, so that a wrong one is refused before the first step.
-            try:
-                first = _value_at(value, jnp.zeros((), jnp.int32))
-            except Exception as error:
-                error.add_note(f"{self.name}: {name} was called as a schedule, with the number of steps done")
-                raise
-            self._check_number(name, first)
+            self._check_number(name, self._value_at(name, value, jnp.zeros((), jnp.int32)))
         for name, value in static.items():
             self._check_static(name, value)
         return numeric, static
@@ -127,11 +159,37 @@ class Signature:
 
         They are copies: a state may be donated, the user's array not.
         """
-        return {name: jnp.array(as_scalar(_value_at(value, count)), copy=True) for name, value in numeric.items()}
+        return {name: jnp.array(as_scalar(value), copy=True) for name, value in self.at(numeric, count).items()}
+
+    def at(self, numeric: Mapping[str, Any], count: jax.Array) -> dict[str, Any]:
+        """Return numbers and arrays as they are, and in place of schedules what they return at step `count`."""
+        return {name: self._value_at(name, value, count) for name, value in numeric.items()}
+
+    def rests(self, numeric: Mapping[str, Any], hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Return what float32 takes from hyperparameters in [0, 1], for `jaxopt_lec.arithmetic.complement`.
+
+        From a number of Python while it is the one in force, and from float64; a float32 array is what it is.
+        """
+        rests = {}
+        for name, value in numeric.items():
+            b, within = hyper[name], self.ranges[name]
+            if (within.low, within.high) != (0, 1):
+                continue
+            if b.dtype == jnp.float64:
+                rests[name] = (b - b.astype(jnp.float32).astype(b.dtype)).astype(jnp.float32)
+            elif isinstance(value, int | float):
+                rounded = np.float32(value)
+                rests[name] = jnp.where(b == rounded, np.float32(float(value) - float(rounded)), np.float32(0))
+        return rests
+
+    def _value_at(self, name: str, value: Any, count: jax.Array) -> Any:
+        if not callable(value):
+            return value
+        return (value if isinstance(value, Schedule) else Schedule(f"{self.name}: {name}", value))(count)
 
     def _check_number(self, name: str, value: Any) -> None:
         what = f"{self.name}: {name}"
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
+        if isinstance(value, bool) or not isinstance(value, _NUMBERS):
             raise TypeError(f"{what} must be a number, a scalar array or a schedule, got {value!r}")
         if jnp.shape(value) != ():
             raise ValueError(f"{what} must be a scalar, got shape {jnp.shape(value)}; for many values use jax.vmap")
@@ -157,14 +215,6 @@ class Signature:
             raise TypeError(
                 f"{self.name}: {name} has no float as default, so it is static and must be hashable, got {value!r}"
             ) from error
-
-
-def _value_at(value: Any, count: jax.Array) -> Any:
-    if not callable(value):
-        return value
-    # A schedule divides the integer count by numbers; that the user made promotion strict elsewhere is no reason to refuse.
-    with jax.numpy_dtype_promotion("standard"):
-        return value(count)
 
 
 def _annotated_range(function: Callable[..., Any], annotation: Any) -> Range | None:

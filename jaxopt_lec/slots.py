@@ -4,6 +4,8 @@ An initialiser is a function `(p, hyper) -> array`. Slots of parameters narrower
 kept in bfloat16 stalls, since (1−β₂)·g² is lost against it in rounding.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 

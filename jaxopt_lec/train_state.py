@@ -7,6 +7,8 @@ from typing import Any, Self
 import optax
 from flax.training import train_state
 
+from jaxopt_lec.transformation import of_multi_steps
+
 __all__ = ["TrainState"]
 
 
@@ -21,7 +23,7 @@ class TrainState(train_state.TrainState):
             extra_args: such as `{"value_fn": loss, "batch": batch}`; `None` forwards nothing.
             **kwargs: further fields to replace, as in Flax.
         """
-        tx = optax.with_extra_args_support(self.tx)
+        tx = optax.with_extra_args_support(of_multi_steps(self.tx))
         bound = optax.GradientTransformationExtraArgs(tx.init, functools.partial(tx.update, **(extra_args or {})))
         state = super(TrainState, self.replace(tx=bound)).apply_gradients(grads=grads, **kwargs)
         return state.replace(tx=self.tx)

@@ -62,13 +62,6 @@ class Case:
         return self.name
 
 
-# float32(0.999) is 1.3e-8 off, which makes 1−β₂ 1.3e-5 wrong; where nothing cancels that, the oracle is given the β₂ that
-# the float32 state holds.
-ROUNDED_B2 = {"b2": float(np.float32(0.999))}
-
-# float32(0.9) is 2.4e-8 off, which is 2.4e-7 of 1−β₁; LAMB's step is as long as θ, which sums the steps before it.
-ROUNDED_B1 = {"b1": float(np.float32(0.9))}
-
 WHOLE_TREE = {
     "leaves": "the Hessian couples the leaves",
     "holes": "the loss function needs every parameter",
@@ -235,7 +228,6 @@ CASES = [
         jl.adam,
         oracles.adam,
         {"eps": 0.0, "eps_hat": 1e-2},
-        float32=ROUNDED_B2,  # ε̂/√(1−β₂ᵗ)
         same_program_as="adam",
     ),
     Case(
@@ -243,7 +235,6 @@ CASES = [
         jl.adam,
         oracles.adam,
         {"bias_correction": False},
-        float32=ROUNDED_B2,  # v = Σ (1−β₂) β₂ᵏ g² without the bias correction that divides by the same 1−β₂
     ),
     Case(
         "adamw",
@@ -260,7 +251,6 @@ CASES = [
         jl.amsgrad,
         oracles.amsgrad,
         {"eps": 0.0, "eps_hat": 1e-2},
-        float32=ROUNDED_B2,  # ε̂/√(1−β₂ᵗ)
         same_program_as="amsgrad",
     ),
     Case(
@@ -268,7 +258,6 @@ CASES = [
         jl.amsgrad,
         oracles.amsgrad,
         {"bias_correction": False},
-        float32=ROUNDED_B2,  # v = Σ (1−β₂) β₂ᵏ g² without the bias correction that divides by the same 1−β₂
     ),
     Case(
         "adamax",
@@ -306,7 +295,7 @@ CASES = [
         like_optax=optax.nadam,
         same_program_as="nadam",
     ),
-    Case("radam", jl.radam, oracles.radam, float32=ROUNDED_B2),  # rₜ holds ρ_∞ = 2/(1−β₂) − 1
+    Case("radam", jl.radam, oracles.radam),
     Case(
         "radam_peers",
         jl.radam,
@@ -314,7 +303,6 @@ CASES = [
         # At 0.999 Optax and PyTorch lose 2000·eps in ρₜ, as the formula is printed; at 0.99 a tenth of it.
         {"threshold": 5.0, "b2": 0.99},
         like_optax=lambda lr: optax.radam(lr, b2=0.99),
-        float32={"b2": float(np.float32(0.99))},
         same_program_as="radam",
     ),
     Case(
@@ -323,7 +311,6 @@ CASES = [
         oracles.radam,
         {"threshold": 5.0, "b2": 0.99, "eps": 0.0, "eps_hat": 1e-3},
         like_torch=("RAdam", {"betas": (0.9, 0.99), "eps": 1e-3}),
-        float32={"b2": float(np.float32(0.99))},
         same_program_as="radam",
     ),
     Case("lion", jl.lion, oracles.lion, like_optax=lambda lr: optax.lion(lr, weight_decay=0.0), needs=("params",)),
@@ -391,6 +378,16 @@ CASES = [
         mixes=True,
         skip={"float32": AMPLIFIED},
     ),
+    Case(
+        "muon_stack",
+        jl.muon,
+        oracles.muon,
+        {"as_matrix": "stack"},
+        needs=("params",),
+        min_ndim=3,
+        mixes=True,
+        skip={"float32": AMPLIFIED},
+    ),
     Case("ftrl", jl.ftrl, oracles.ftrl, needs=("params",), skip=FROM_A_SUM),
     Case(
         "ftrl_sparse",
@@ -401,14 +398,13 @@ CASES = [
         same_program_as="ftrl",
         skip=FROM_A_SUM,
     ),
-    Case("lamb", jl.lamb, oracles.lamb, like_optax=optax.lamb, float32=ROUNDED_B1, needs=("params",)),
+    Case("lamb", jl.lamb, oracles.lamb, like_optax=optax.lamb, needs=("params",)),
     Case(
         "lamb_decayed",
         jl.lamb,
         oracles.lamb,
         {"weight_decay": 0.1},
         like_optax=lambda lr: optax.lamb(lr, weight_decay=0.1),
-        float32=ROUNDED_B1,
         needs=("params",),
         same_program_as="lamb",
     ),

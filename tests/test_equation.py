@@ -1,13 +1,17 @@
 """The lifter: what it accepts, what it refuses and with which words, and what it does once for all equations."""
 
+import functools
+import re
 import subprocess
 import sys
 import textwrap
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import oracles
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -121,6 +125,17 @@ def test_extra_argument_that_is_a_function_is_refused():
         (lambda: jl.sgd("0.1"), TypeError, "learning_rate must be a number, a scalar array or a schedule, got '0.1'"),
         (lambda: jl.sgd(True), TypeError, "learning_rate must be a number"),
         (lambda: jl.sgd(0.1j), TypeError, "learning_rate must be a number"),
+        (
+            lambda: jl.sgd(lambda count: None),
+            TypeError,
+            "learning_rate: the schedule must return a number or a scalar array",
+        ),
+        (
+            lambda: jl.sgd(lambda count: [0.1]),
+            TypeError,
+            "learning_rate: the schedule must return a number or a scalar array",
+        ),
+        (lambda: jl.sgd(lambda count: jnp.ones(2)), ValueError, "a real scalar, it returned float32 of shape (2,)"),
         (lambda: jl.sgd(None), TypeError, "learning_rate must be a number"),
         (lambda: jl.scale_by_adam(beta1=0.9), TypeError, "no hyperparameter 'beta1'; its hyperparameters are: b1, b2, eps,"),
         (lambda: jl.scale_by_adam(0.9), TypeError, "scale_by_adam takes its hyperparameters by keyword only"),
@@ -147,6 +162,42 @@ def test_a_schedule_that_fails_is_named():
     assert caught.value.__notes__ == [
         "scale_by_learning_rate: learning_rate was called as a schedule, with the number of steps done"
     ]
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda x: x if x < 5 else 5, lambda x: max(x, 5), float, np.asarray, lambda x: [1, 2][x]], ids=str
+)
+def test_a_schedule_that_needs_the_value_of_a_traced_count_is_named(ask):
+    tx = jl.adam(0.1, b1=lambda count: 0.1 * ask(count))
+    tx.update(GRADIENTS, tx.init(PARAMS), PARAMS)  # eagerly the count has a value
+    message = "scale_by_adam: b1: the schedule asks Python for the value of the step count"
+    refused(TypeError, message, jax.eval_shape, tx.update, GRADIENTS, tx.init(PARAMS), PARAMS)
+
+
+def test_a_schedule_that_returns_something_else_later_is_named():
+    tx = jl.sgd(lambda count: jnp.ones(3) if isinstance(count, jax.core.Tracer) else 0.1)
+    message = (
+        "scale_by_learning_rate: learning_rate: the schedule must return a real scalar, it returned float32 of shape (3,)"
+    )
+    refused(ValueError, message, jax.eval_shape, tx.update, GRADIENTS, tx.init(PARAMS), PARAMS)
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: tx, jl.count_by_leaf], ids=["shared count", "count_by_leaf"])
+@pytest.mark.parametrize("hole", [None, optax.MaskedNode()], ids=str)
+def test_a_mask_that_is_a_function_takes_missing_gradients(hole, wrap):
+    params = {"a": np.ones(3, np.float32), "b": np.ones((2, 2), np.float32)}
+    gradients = {"a": hole, "b": params["b"]}
+
+    def matrices(tree):
+        return jax.tree.map(lambda x: x.ndim > 1, tree)
+
+    def updates(mask):
+        made = [make(0.1, weight_decay=0.1, mask=mask) for make in (jl.adamw, jl.lamb, jl.lion)]
+        return [tx.update(gradients, tx.init(params), params)[0] for tx in map(wrap, made)]
+
+    found, expected = jax.jit(lambda: (updates(matrices), updates({"a": False, "b": True})))()
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("mask", [{"w": True, "b": np.False_}, lambda p: {name: name == "w" for name in p}])
@@ -297,6 +348,24 @@ def test_annotations_as_strings_keep_their_range(tmp_path, monkeypatch):
 # --- trees, leaves and states that do not fit
 
 ADAM = jl.scale_by_adam()
+# What JAX sees of a parameter of PyTorch, which need not be installed.
+Parameter = type("Parameter", (), {"__module__": "torch.nn", "dtype": "torch.float32", "shape": (2,), "detach": None})
+TENSOR = Parameter()
+AS_ARRAYS = "arrays of JAX or NumPy: jnp.asarray(x.detach().cpu().numpy())"
+IS_TENSOR = f"torch.Parameter; give {AS_ARRAYS}"
+
+
+class LikeTensorFlow:
+    """An array with a dtype that NumPy does not know."""
+
+    dtype, shape = "<dtype: 'float32'>", (2,)
+
+
+@pytest.mark.thorough
+def test_tensors_of_the_installed_torch_are_named():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=re.escape(f"parameter at 'a' is a {IS_TENSOR}")):
+        ADAM.init({"a": torch.nn.Parameter(torch.ones(2))})
 
 
 @pytest.mark.parametrize(
@@ -305,6 +374,23 @@ ADAM = jl.scale_by_adam()
         (lambda s: ADAM.init({"a": {"n": jnp.arange(3)}}), TypeError, "parameter at 'a/n' has dtype int32"),
         (lambda s: ADAM.init([jnp.ones(2), jnp.array([True])]), TypeError, "parameter at '1' has dtype bool"),
         (lambda s: ADAM.init({"a": {"f": "relu"}}), TypeError, "parameter at 'a/f' is 'relu'; only floating-point"),
+        (lambda s: ADAM.init({"a": TENSOR}), TypeError, f"parameter at 'a' is a {IS_TENSOR}"),
+        (
+            lambda s: ADAM.update(TENSOR, ADAM.init(jnp.ones(2))),
+            TypeError,
+            f"at the only leaf: the gradient is a {IS_TENSOR}",
+        ),
+        (
+            lambda s: jl.adamw(0.1).update(jnp.ones(2), jl.adamw(0.1).init(jnp.ones(2)), TENSOR),
+            TypeError,
+            f"scale_by_adam: at the only leaf: the parameter is a {IS_TENSOR}",
+        ),
+        (
+            lambda s: ADAM.init({"a": LikeTensorFlow()}),
+            TypeError,
+            "'a' is a test_equation.LikeTensorFlow; give arrays of JAX",
+        ),
+        (lambda s: ADAM.init(nn.Dense(3)), TypeError, "parameter at the only leaf is a flax.Dense; only floating-point"),
         (
             lambda s: jl.adam(0.1).update(jl.adam(0.1).init(PARAMS), GRADIENTS),
             TypeError,
@@ -656,6 +742,66 @@ def test_one_minus_power_is_accurate_in_float32(b):
     b32, t = np.float32(b), np.arange(1, 2001)
     ours = np.asarray(one_minus_power(b32, jnp.asarray(t, jnp.float32)), np.float64)
     np.testing.assert_allclose(ours, -np.expm1(t * np.log1p(np.float64(b32) - 1)) if b else 1.0, rtol=4e-7)
+
+
+NEAR_ONE = {
+    "rmsprop": (lambda b: jl.rmsprop(1.0, b), lambda b: {"decay": b}, oracles.rmsprop),
+    "adadelta": (lambda b: jl.adadelta(1.0, b), lambda b: {"rho": b}, oracles.adadelta),
+    "adam": (
+        lambda b: jl.adam(1.0, b2=b, bias_correction=False),
+        lambda b: {"b2": b, "bias_correction": False},
+        oracles.adam,
+    ),
+    "adam corrected": (lambda b: jl.adam(1.0, b, b), lambda b: {"b1": b, "b2": b}, oracles.adam),
+    "radam": (lambda b: jl.radam(1.0, b2=b), lambda b: {"b2": b}, oracles.radam),
+}
+
+
+@pytest.mark.parametrize("decay", [0.999, 0.9999, 0.99999])
+@pytest.mark.parametrize("method", NEAR_ONE)
+def test_float32_keeps_a_decay_close_to_one(method, decay):
+    make, arguments, oracle = NEAR_ONE[method]
+    gradients = (1 + 0.3 * np.random.default_rng(0).standard_normal((500, 1))).astype(np.float32)
+    tx = make(decay)
+    _, found = jax.jit(functools.partial(jax.lax.scan, lambda state, g: tx.update(g, state)[::-1]))(
+        tx.init(jnp.zeros(1)), gradients
+    )
+    path = oracle(np.zeros(1), lambda _, t: gradients[t - 1].astype(float), 500, 1.0, **arguments(decay))
+    np.testing.assert_allclose(np.asarray(found, float), np.diff(path, axis=0), rtol=2e-5)
+
+
+def test_a_decay_that_is_set_is_what_float32_holds():
+    def second_moment(tx, b):
+        state = optax.tree.set(tx.init(jnp.zeros(())), decay=b)
+        return optax.tree.get(tx.update(jnp.ones(()), state)[1], "G")
+
+    given, as_array = jl.rmsprop(1.0, 0.9999), jl.rmsprop(1.0, jnp.float32(0.9))
+    near, far = jnp.float32(0.9999), jnp.float32(0.99)
+    assert optax.tree.get(given.init(jnp.zeros(())), "decay") == near
+    np.testing.assert_allclose(second_moment(given, near), 1e-4, rtol=1e-7)  # the number that was given, set again
+    np.testing.assert_array_equal(second_moment(given, far), 1 - far)
+    np.testing.assert_array_equal(second_moment(as_array, near), 1 - np.float32(0.9))  # an array stays in force
+    both = jax.vmap(functools.partial(second_moment, given))(jnp.stack([near, far]))
+    np.testing.assert_array_equal(both, [second_moment(given, near), second_moment(given, far)])
+    assert jax.grad(functools.partial(second_moment, given))(near) == -1
+    with jax.enable_x64(True):  # the state has all of the number, and a float32 leaf what it needs of it
+        state = given.init(jnp.zeros((), jnp.float32))
+        found = optax.tree.get(given.update(jnp.ones((), jnp.float32), state)[1], "G")
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, 1e-4, rtol=1e-7)
+
+
+@pytest.mark.parametrize("b", [0.99, 0.5, 0.3, 0.0])
+def test_an_average_of_anything_is_what_its_formula_says(b):
+    @jl.equation(m=slots.zeros)
+    def average(g, s, p, t, *, b: jl.Decay = 0.9):
+        m = ema(s.m, g, b)
+        return m, {"m": m}
+
+    given, as_array = average(b=b), average(b=jnp.float32(b))
+    state = given.init(jnp.zeros(5))._replace(slots={"m": jnp.array([jnp.inf, -jnp.inf, 1e10, 0.0, 1.0])})
+    x = jnp.array([1.0, 1.0, 1.0, jnp.inf, 3.0])
+    np.testing.assert_allclose(given.update(x, state)[0], as_array.update(x, state)[0], rtol=1e-6)
 
 
 def test_one_minus_power_has_the_derivative_of_a_polynomial():

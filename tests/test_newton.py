@@ -211,3 +211,22 @@ def test_without_a_program_on_explicit_axes(method):
     for key, x in found.items():
         np.testing.assert_allclose(x, -params[key] / 1.6, rtol=1e-6)
         assert x.sharding.is_equivalent_to(where[key], 2)
+
+
+@pytest.mark.parametrize("method", [jl.newton(), jl.newton(damping=0.5), jl.newton_cg()], ids=["newton", "damped", "cg"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"a": np.zeros(0, np.float32), "b": np.zeros((2, 1), np.float32)},
+        [np.zeros((3, 0), np.float32), np.zeros(0, np.float32)],
+        {},
+    ],
+    ids=["some", "all", "no leaves"],
+)
+def test_leaves_without_elements_stay(method, params):
+    def loss(params):
+        return sum((0.5 * jnp.sum((p - 1) ** 2) for p in jax.tree.leaves(params)), jnp.zeros(()))
+
+    updates, _ = method.update(jax.grad(loss)(params) if params else params, method.init(params), params, value_fn=loss)
+    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
+    assert all(np.all(u > 0.6) for u in jax.tree.leaves(updates))

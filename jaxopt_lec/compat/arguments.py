@@ -17,7 +17,7 @@ import optax
 from jax.tree_util import tree_leaves, tree_structure
 
 from jaxopt_lec.equation import _ORDER, _RESTORE, EquationState, _flatten_up_to, _is_hole, count_by_leaf
-from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule, Signature
+from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule, Schedule, Signature
 from jaxopt_lec.paths import named_leaves
 
 __all__ = [
@@ -96,7 +96,8 @@ def _checked(name: str, key: str, hint: Any, value: Any) -> Any:
         elif base is float:
             _check_type(what, "a number", value, int, float, np.number, np.ndarray, jax.Array)
         Signature(name, numeric={key: 0.0}, ranges={key: within}, static={}, extra=()).check({key: value})
-    elif hint is bool:
+        return Schedule(what, value) if callable(value) else value  # its errors in `update` have the framework's name
+    if hint is bool:
         _check_type(what, "True or False", value, bool)
     elif hint is float:
         _check_type(what, "a number", value, int, float, np.number)

@@ -27,7 +27,7 @@ from jaxopt_lec.compat.lbfgs import LBFGSState
 from jaxopt_lec.compat.torch import TorchOptimizer, _is_off, _labels
 from jaxopt_lec.equation import EquationState, LeafCounts, _array
 from jaxopt_lec.equation import count_by_leaf as counting_by_leaf
-from jaxopt_lec.hyperparameters import _value_at, as_scalar
+from jaxopt_lec.hyperparameters import Schedule, as_scalar
 from jaxopt_lec.paths import map_by_name, named_leaves
 
 __all__ = ["CONV1D", "CONV2D", "CONV3D", "LINEAR", "from_torch", "load", "save", "to_torch"]
@@ -704,8 +704,10 @@ def _current(name: str, options: Mapping[str, Any], nodes: Sequence[Any]) -> dic
             return tuple(value(x, k, sign) for x, k in zip(option, keys, strict=True))
         if option is None or isinstance(option, bool | str):
             return option
-        if callable(option) or isinstance(option, jax.Array):
-            return float(_value_at(option, _updates(nodes[0])))
+        if isinstance(option, Schedule):
+            return float(option(_updates(nodes[0])))
+        if isinstance(option, jax.Array):
+            return float(option)
         # A number is in the state as an array, float32 perhaps: the number itself, as long as it was not replaced there.
         if key not in stored or as_scalar(option) == sign * stored[key]:
             return option

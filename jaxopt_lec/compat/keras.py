@@ -46,8 +46,8 @@ from jaxopt_lec.compat.arguments import (
     guarded,
     is_number,
 )
-from jaxopt_lec.equation import EquationState, _array, _raise_located, chain, equation
-from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule
+from jaxopt_lec.equation import EquationState, _array, _is_hole, _raise_located, chain, equation
+from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule, Schedule
 from jaxopt_lec.optimizers.adadelta import scale_by_adadelta
 from jaxopt_lec.optimizers.adafactor import scale_by_adafactor
 from jaxopt_lec.optimizers.adagrad import scale_by_adagrad
@@ -173,14 +173,16 @@ def _around(
     if sum(clip is not None for clip in (clipnorm, clipvalue, global_clipnorm)) > 1:
         raise ValueError("only one of clipnorm, clipvalue and global_clipnorm can be given")
     # Keras asks a schedule for the number of gradients seen; the step counts updates.
-    rate = (lambda count: learning_rate(count * every + every - 1)) if callable(learning_rate) else learning_rate
+    rate = learning_rate
+    if isinstance(learning_rate, Schedule):
+        rate = Schedule(learning_rate.what, lambda count: learning_rate.function(count * every + every - 1))
     tx = step(rate)
     if weight_decay is not None:
         tx = _shrinking_first(rate, weight_decay, exclude_from_weight_decay, tx)
     if clipnorm is not None:
         tx = chain(keras_name, clip_by_norm(max_norm=clipnorm), tx)
     if clipvalue is not None:
-        tx = chain(keras_name, optax.clip(clipvalue), tx)
+        tx = chain(keras_name, _clip_by_value(keras_name, clipvalue), tx)
     if global_clipnorm is not None:
         tx = chain(keras_name, optax.clip_by_global_norm(global_clipnorm), tx)
     if every > 1:
@@ -196,7 +198,7 @@ def _on_arrays(name: str, tx: Tx, patterns: Mapping[str, Sequence[str]]) -> Tx:
     arrays = functools.partial(jax.tree.map, lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else _array(x))
 
     def init(params: PyTree) -> Any:
-        names = [where for where, _ in named_leaves(params, is_leaf=_is_none)]
+        names = [where for where, _ in named_leaves(params, is_leaf=_is_hole)]
         for key, given in patterns.items():
             check_matched(f"{name}: {key}", given, names)
         return tx.init(arrays(params))
@@ -211,6 +213,21 @@ def _on_arrays(name: str, tx: Tx, patterns: Mapping[str, Sequence[str]]) -> Tx:
 def clip_by_norm(g: Any, s: Any, p: Any, t: Any, *, max_norm: Positive = 1.0) -> tuple[Any, dict[str, Any]]:
     """Shorten the gradient of each leaf to at most `max_norm`: u = g c / max(‖g‖, c)."""
     return g * (max_norm / jnp.maximum(jnp.sqrt(jnp.sum(abs2(g))), max_norm)), {}
+
+
+def _clip_by_value(keras_name: str, clipvalue: float) -> Tx:
+    clip = optax.clip(clipvalue)
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        for where, g in named_leaves(updates):
+            if jnp.iscomplexobj(g):
+                raise TypeError(
+                    f"{keras_name}: clipvalue needs real gradients, and at {where!r} it is {g.dtype}: clipnorm and "
+                    "global_clipnorm take complex ones"
+                )
+        return clip.update(updates, state, params)
+
+    return optax.GradientTransformation(clip.init, update)
 
 
 @equation()
@@ -231,7 +248,7 @@ def _shrinking_first(rate: ScalarOrSchedule, weight_decay: ScalarOrSchedule, exc
         def is_shrunk(where: str, _: Any) -> bool:
             return not any(re.search(pattern, where) for pattern in excluded)
 
-        return map_by_name(is_shrunk, tree, is_leaf=_is_none)
+        return map_by_name(is_shrunk, tree, is_leaf=_is_hole)
 
     decay = optax.masked(decay_weights(learning_rate=rate, weight_decay=weight_decay), mask)
 
@@ -279,9 +296,9 @@ def _averaging(tx: Tx, momentum: float, overwrite_frequency: int | None, every: 
             now = (iterations + 1) % overwrite_frequency == 0
 
             def overwritten(u: Any, a: Any, p: Any) -> Any:
-                return None if p is None else jnp.where(now, a.astype(p.dtype) - p, jnp.zeros_like(p) if u is None else u)
+                return u if _is_hole(p) else jnp.where(now, a.astype(p.dtype) - p, jnp.zeros_like(p) if _is_hole(u) else u)
 
-            updates = jax.tree.map(overwritten, updates, average, params, is_leaf=_is_none)
+            updates = jax.tree.map(overwritten, updates, average, params, is_leaf=_is_hole)
         return updates, AveragingState(optax.safe_increment(state.count), average, step)
 
     return optax.GradientTransformation(init, update)
@@ -311,22 +328,22 @@ def _accumulating(tx: Tx, every: int) -> Tx:
         return AccumulatingState(jnp.zeros((), jnp.int32), _wide_zeros(params), tx.init(params))
 
     def update(updates: PyTree, state: AccumulatingState, params: PyTree = None) -> tuple[PyTree, AccumulatingState]:
-        def add(g: Any, a: jax.Array) -> Any:
-            return None if g is None else a + g.astype(a.dtype)
+        def add(g: Any, a: Any) -> Any:
+            return g if _is_hole(g) else a + g.astype(a.dtype)
 
         def wait() -> tuple[PyTree, PyTree, Any]:
-            sums = jax.tree.map(lambda s, a: a if s is None else s, total, state.accumulated, is_leaf=_is_none)
+            sums = jax.tree.map(lambda s, a: a if _is_hole(s) else s, total, state.accumulated, is_leaf=_is_hole)
             return optax.tree.zeros_like(updates), sums, state.step
 
         def step() -> tuple[PyTree, PyTree, Any]:
             mean = jax.tree.map(lambda s, g: (s / every).astype(g.dtype), total, updates)
             directions, new = tx.update(mean, state.step, params)
             rest = jax.tree.map(
-                lambda s, a: a if s is None else jnp.zeros_like(a), total, state.accumulated, is_leaf=_is_none
+                lambda s, a: a if _is_hole(s) else jnp.zeros_like(a), total, state.accumulated, is_leaf=_is_hole
             )
             return directions, rest, new
 
-        total = jax.tree.map(add, updates, state.accumulated, is_leaf=_is_none)
+        total = jax.tree.map(add, updates, state.accumulated, is_leaf=_is_hole)
         count = optax.safe_increment(state.count)
         directions, accumulated, new = jax.lax.cond(count % every == 0, step, wait)
         return directions, AccumulatingState(count, accumulated, new)
@@ -338,13 +355,9 @@ def _wide_zeros(params: PyTree) -> PyTree:
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=compute_dtype(p.dtype)), params)
 
 
-def _is_none(x: Any) -> bool:
-    return x is None
-
-
 def _moved(params: PyTree, updates: PyTree) -> PyTree:
-    """Return the parameters after the updates; one whose update is `None` stays."""
-    return jax.tree.map(lambda u, p: p if u is None else optax.apply_updates(p, u), updates, params, is_leaf=_is_none)
+    """Return the parameters after the updates; one whose update is missing stays."""
+    return jax.tree.map(lambda u, p: p if _is_hole(u) else optax.apply_updates(p, u), updates, params, is_leaf=_is_hole)
 
 
 @_optimizer()
@@ -531,12 +544,12 @@ def _with_one_product(nadam: Tx) -> Tx:
     def update(updates: PyTree, state: EquationState, params: PyTree = None) -> tuple[PyTree, EquationState]:
         directions, new = nadam.update(updates, state, params)
         treedef: Any
-        gs, treedef = jax.tree.flatten(updates, is_leaf=_is_none)
+        gs, treedef = jax.tree.flatten(updates, is_leaf=_is_hole)
         products = treedef.flatten_up_to(new.slots["mu_product"])
-        gone_on = [product for g, product in zip(gs, products, strict=True) if g is not None]
+        gone_on = [product for g, product in zip(gs, products, strict=True) if not _is_hole(g)]
         if gone_on:
             # Copies, since a state may be donated.
-            products = [None if p is None else jnp.array(gone_on[0], p.dtype, copy=True) for p in products]
+            products = [p if _is_hole(p) else jnp.array(gone_on[0], p.dtype, copy=True) for p in products]
         return directions, new._replace(slots={**new.slots, "mu_product": treedef.unflatten(products)})
 
     return optax.GradientTransformation(nadam.init, update)

@@ -42,7 +42,7 @@ from jaxopt_lec.compat.arguments import (
     patterns,
 )
 from jaxopt_lec.compat.lbfgs import lbfgs
-from jaxopt_lec.equation import EquationState, _raise_located, chain
+from jaxopt_lec.equation import EquationState, _is_hole, _raise_located, chain
 from jaxopt_lec.hyperparameters import Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.adadelta import scale_by_adadelta
 from jaxopt_lec.optimizers.adafactor import scale_by_adafactor
@@ -197,7 +197,7 @@ def _labels(name: str, groups: list[tuple[str, ...] | None], params: Any) -> Any
             raise ValueError(f"{name}: the parameter {where!r} is in {f'the groups {found}' if found else 'no group'}")
         return (found or rest)[0]
 
-    labels = map_by_name(label, params, is_leaf=lambda x: x is None)
+    labels = map_by_name(label, params, is_leaf=_is_hole)
     for i, at in enumerate(groups):
         check_matched(f"{name}: group {i}", at or (), names)
     return labels

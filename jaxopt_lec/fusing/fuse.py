@@ -22,6 +22,7 @@ from jaxopt_lec.fusing.loops import grouped
 from jaxopt_lec.fusing.primitive import Part
 from jaxopt_lec.fusing.source import is_elementwise
 from jaxopt_lec.paths import named_leaves
+from jaxopt_lec.transformation import checked
 
 __all__ = ["Fused", "fuse"]
 
@@ -40,7 +41,7 @@ def fuse(tx: optax.GradientTransformation) -> "Fused":
     state get one here), without numba, and under `vmap` a step is plain XLA. It is not differentiable: `tx.update` is.
 
     Args:
-        tx: any transformation.
+        tx: any transformation, an `optax.MultiSteps` too.
 
     Raises:
         TypeError: `tx` is no transformation; a `Fused` is none, so it is fused last.
@@ -48,9 +49,7 @@ def fuse(tx: optax.GradientTransformation) -> "Fused":
     Warns:
         UserWarning: once for a `Fused`, naming operation and leaf, if XLA must compute whole arrays beside the loop.
     """
-    if not isinstance(tx, optax.GradientTransformation):
-        raise TypeError(f"fuse takes an Optax transformation, got a {type(tx).__name__}")
-    return Fused(optax.with_extra_args_support(tx))
+    return Fused(checked("fuse", tx))
 
 
 class Fused:

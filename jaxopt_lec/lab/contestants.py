@@ -12,6 +12,7 @@ import jaxopt_lec
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.importing import imported, one_line
 from jaxopt_lec.lab.training import Factory, widened
+from jaxopt_lec.transformation import of_multi_steps
 
 DEFAULT = (
     "sgd",
@@ -83,7 +84,7 @@ def try_out(contestant: Contestant, params: Any) -> None:
     """
 
     def one_step(learning_rate: jax.Array, params: Any) -> tuple[Any, Any, Any]:
-        made = contestant.factory(learning_rate)
+        made = of_multi_steps(contestant.factory(learning_rate))
         if not isinstance(made, optax.GradientTransformation):
             raise InputError(
                 f"optimizer {contestant.spec!r}: the factory returned a {type(made).__name__}, "

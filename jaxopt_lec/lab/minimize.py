@@ -15,6 +15,7 @@ import optax
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.transformation import of_multi_steps
 
 __all__ = ["Minimization", "Stop", "Tolerances", "minimize"]
 
@@ -161,6 +162,7 @@ def prepare(
     """
     if not callable(fn):
         raise InputError(f"fn must be a function of the parameters, got a {type(fn).__name__}")
+    tx = of_multi_steps(tx)
     if not isinstance(tx, optax.GradientTransformation):
         raise InputError(f"tx must be an optax.GradientTransformation, got a {type(tx).__name__}")
     try:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.transformation import of_multi_steps
 
 PyTree: TypeAlias = Any
 
@@ -48,6 +49,7 @@ def observe(tx: optax.GradientTransformation) -> Observed:
         `init` as it was, and an `update` that needs `params` and works inside `jax.jit`, `jax.vmap` and `jax.lax.scan`.
         Errors: InputError if `tx` is no transformation; ValueError in `update` without `params`.
     """
+    tx = of_multi_steps(tx)
     if not isinstance(tx, optax.GradientTransformation):
         raise InputError(f"tx must be an optax.GradientTransformation, got a {type(tx).__name__}")
     tx = optax.with_extra_args_support(tx)

@@ -21,6 +21,7 @@ from jaxopt_lec.lab.multi_start import End, count_lanes, end_at
 from jaxopt_lec.lab.training import BATCH_SIZE, block_length, examples, hold, seeded, train_lane
 from jaxopt_lec.lab.training import Lane as TrainingLane
 from jaxopt_lec.lab.training import Shared as TrainingShared
+from jaxopt_lec.transformation import of_multi_steps
 
 if TYPE_CHECKING:
     from jaxopt_lec.lab.workloads import Workload
@@ -269,7 +270,7 @@ class Minimizing(Task):
 
     def run_lane(self, combination: Combination, lane: Lane, shared: MinimizingShared) -> dict[str, Any]:
         """Minimise from a starting point."""
-        tx = optax.with_extra_args_support(combination.make(self.factory, lane.traced))
+        tx = optax.with_extra_args_support(of_multi_steps(combination.make(self.factory, lane.traced)))
         problem = Problem(self.fn, tx, self.steps, self.tolerances)
         given = Given(shared.extras, shared.keys[lane.seed] if self.takes_seeds else None)
 

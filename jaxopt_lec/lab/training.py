@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxopt_lec.lab.observe import Statistics, observe
+from jaxopt_lec.transformation import of_multi_steps
 
 if TYPE_CHECKING:
     from jaxopt_lec.lab.workloads import Workload  # needs Flax, which this file does not
@@ -161,7 +162,7 @@ def train_lane(workload: "Workload", factory: Factory, steps: int, lane: Lane, s
         lane: the learning rate and the seed.
         shared: the data and all that the seeds decide; with `watched`, the lane brings a record home too.
     """
-    optimizer = optax.with_extra_args_support(factory(lane.learning_rate))
+    optimizer = optax.with_extra_args_support(of_multi_steps(factory(lane.learning_rate)))
     params, state, order, dropout = jax.tree.map(lambda x: jnp.asarray(x)[lane.seed], shared.seeded)
     watched = shared.watched
     block = block_length(steps)

@@ -1,7 +1,9 @@
 """Muon: momentum, orthogonalized: every singular value of a matrix's step becomes about 1."""
 
+import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -32,6 +34,7 @@ def orthogonalize(
     adjust: str = "original",
     rms_rate: NonNegative = 0.2,
     output_axis: int = -1,
+    as_matrix: str = "flatten",
 ) -> tuple[Any, dict[str, Any]]:
     """Replace U Σ Vᵀ by about U Vᵀ, by Newton–Schulz steps: X ← a X + (b A + c A²) X with A = X Xᵀ; times a factor.
 
@@ -46,22 +49,49 @@ def orthogonalize(
             tuned for AdamW serve; "none", 1.
         rms_rate: ρ in [0, ∞).
         output_axis: −1 where matrices lie as in Flax and Keras, (n_in, n_out); −2 as in PyTorch, (n_out, n_in).
+        as_matrix: how a leaf of more than two axes is read. "flatten": (…, n_out) → (… n_in, n_out), right for the kernels
+            of convolutions and for attention's (heads, d, n_out); "heads": (n_in, heads, d) → (n_in, heads·d), for its
+            queries, keys and values; "stack": a matrix for each index of the leading axes, for layers under `scan`. With
+            `output_axis` −2 the axes lie the other way round: "flatten" reads (n_out, n_in, …) → (n_out, n_in …).
 
-    Slots: none. Errors: ValueError for a leaf that is not a matrix, and for an unknown `adjust` or `output_axis`.
+    Slots: none. Errors: ValueError for a leaf of fewer than two axes, and for an unknown `adjust`, `output_axis` or
+    `as_matrix`.
     """
-    if g.ndim != 2:
-        raise ValueError(f"only matrices can be orthogonalized, this leaf has shape {g.shape}; give it another optimizer")
+    if g.ndim < 2:
+        raise ValueError(
+            f"only matrices can be orthogonalized, this leaf has shape {g.shape}; give it another optimizer with "
+            "optax.partition"
+        )
     factors = {"original": _aspect_ratio, "match_rms": _longer_side, "none": lambda shape, output_axis: 1.0}
     if adjust not in factors or output_axis not in (-1, -2):
         raise ValueError(f"adjust is one of {', '.join(factors)}, output_axis −1 or −2; got {adjust!r} and {output_axis}")
+    shape = _matrix_shape(g.shape, as_matrix, output_axis)
     a, b, c = coefficients
-    X = g if g.shape[0] <= g.shape[1] else g.T
-    X = X / (jnp.maximum(sqrt(jnp.sum(abs2(X))), eps_floor) + eps)
-    for _ in range(steps):
-        A = X @ X.T.conj()
-        X = a * X + (b * A + c * A @ A) @ X
-    X = X if g.shape[0] <= g.shape[1] else X.T
-    return factors[adjust](g.shape, output_axis) * (rms_rate if adjust == "match_rms" else 1) * X, {}
+
+    def orthogonalized(G: Any) -> Any:
+        X = G if G.shape[0] <= G.shape[1] else G.T
+        X = X / (jnp.maximum(sqrt(jnp.sum(abs2(X))), eps_floor) + eps)
+        for _ in range(steps):
+            A = X @ X.T.conj()
+            X = a * X + (b * A + c * A @ A) @ X
+        return X if G.shape[0] <= G.shape[1] else X.T
+
+    u = (orthogonalized if len(shape) == 2 else jax.vmap(orthogonalized))(g.reshape(shape)).reshape(g.shape)
+    return factors[adjust](shape[-2:], output_axis) * (rms_rate if adjust == "match_rms" else 1) * u, {}
+
+
+def _matrix_shape(shape: tuple[int, ...], as_matrix: str, output_axis: int) -> tuple[int, ...]:
+    """Return the shape of a leaf as a matrix or, in a stack, as an axis of matrices."""
+    if as_matrix not in ("flatten", "heads", "stack"):
+        raise ValueError(f"as_matrix is one of flatten, heads, stack; got {as_matrix!r}")
+    if len(shape) == 2:
+        return shape
+    if as_matrix == "stack":
+        return (math.prod(shape[:-2]), *shape[-2:])
+    # Either the last axis alone is one side of the matrix, or the first.
+    if (as_matrix == "flatten") == (output_axis == -1):
+        return math.prod(shape[:-1]), shape[-1]
+    return shape[0], math.prod(shape[1:])
 
 
 def _aspect_ratio(shape: tuple[int, int], output_axis: int) -> float:
@@ -86,6 +116,7 @@ def muon(
     adjust: str = "original",
     rms_rate: ScalarOrSchedule = 0.2,
     output_axis: int = -1,
+    as_matrix: str = "flatten",
 ) -> optax.GradientTransformationExtraArgs:
     """Muon: v ← μ v + g; θ ← θ − η (O + λ θ), O the orthogonalized g + μ v, or v without Nesterov's look-ahead.
 
@@ -98,8 +129,9 @@ def muon(
         nesterov: whether to look ahead.
         weight_decay: λ in [0, ∞).
         eps, eps_floor, coefficients, steps, adjust, rms_rate, output_axis: as in `orthogonalize`.
+        as_matrix: how kernels of more than two axes are read, as in `orthogonalize`: by default flattened, as convolutions.
 
-    Slots: v, like the parameter. Errors: ValueError for a leaf that is not a matrix, and without `params`. Equals Keras
+    Slots: v, like the parameter. Errors: ValueError for a leaf of fewer than two axes, and without `params`. Equals Keras
     `Muon` on its matrices with `adjust="match_rms"`; `torch.optim.Muon` averages, v ← μ v + (1−μ) g, which the normalization
     undoes.
 
@@ -117,6 +149,7 @@ def muon(
             adjust=adjust,
             rms_rate=rms_rate,
             output_axis=output_axis,
+            as_matrix=as_matrix,
         ),
         add_decayed_weights(weight_decay=weight_decay),
         scale_by_learning_rate(learning_rate=learning_rate),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import jax.numpy as jnp
 import optax
 
-from jaxopt_lec.arithmetic import abs2, debias, ema, one_minus_power, sqrt
+from jaxopt_lec.arithmetic import abs2, complement, debias, ema, one_minus_power, sqrt
 from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, Hyper, NonNegative, Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
@@ -21,7 +21,7 @@ def averaged_steps(b: Any, t: Any) -> Any:
     As written it subtracts two numbers near ρ_∞ to get one near t, 1e-4 wrong in float32. There, while b ≥ 0.9 and
     bᵗ > 1/e, it is summed from x = −t log b by the Bernoulli series of x/(eˣ−1) instead, in which ρ_∞ cancels exactly.
     """
-    c = 1 - b
+    c = complement(b)
     direct = (1 + b) / c - 2 * t * (1 - one_minus_power(b, t)) / one_minus_power(b, t)
     if t.dtype == jnp.float64:
         return direct
@@ -52,7 +52,7 @@ def scale_by_radam(
     m = ema(s.m, g, b1)
     v = ema(s.v, abs2(g), b2)
     m_hat = debias(m, b1, t)
-    rho_inf, rho = (1 + b2) / (1 - b2), averaged_steps(b2, t)
+    rho_inf, rho = (1 + b2) / complement(b2), averaged_steps(b2, t)
     # The maximum keeps the branch that is not taken real.
     r2 = (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)
     c2 = one_minus_power(b2, t)

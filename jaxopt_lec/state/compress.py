@@ -17,7 +17,7 @@ from jaxopt_lec.meshes import left_to_compiler_if_refused, spec_of
 from jaxopt_lec.state.codecs import Codec, blockwise_8bit
 from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.stochastic_rounding import seed_of
-from jaxopt_lec.state.transformation import checked
+from jaxopt_lec.transformation import checked
 
 __all__ = ["CompressState", "Format", "compress", "decompress"]
 

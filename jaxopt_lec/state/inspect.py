@@ -11,7 +11,7 @@ import optax
 
 from jaxopt_lec import named_leaves
 from jaxopt_lec.state.places import places
-from jaxopt_lec.state.transformation import checked
+from jaxopt_lec.transformation import checked
 
 if TYPE_CHECKING:
     import pandas as pd

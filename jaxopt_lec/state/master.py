@@ -9,7 +9,7 @@ import optax
 
 from jaxopt_lec import named_leaves
 from jaxopt_lec.state.stochastic_rounding import random_bits, seed_of, to_bfloat16
-from jaxopt_lec.state.transformation import checked
+from jaxopt_lec.transformation import checked
 
 __all__ = ["MasterState", "apply_updates", "master", "master_parameters"]
 

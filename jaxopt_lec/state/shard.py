@@ -13,7 +13,7 @@ from jaxopt_lec import named_leaves
 from jaxopt_lec.meshes import left_to_compiler_if_refused
 from jaxopt_lec.state.patterns import by_pattern
 from jaxopt_lec.state.places import Place, kept_axes, numbers, places
-from jaxopt_lec.state.transformation import checked
+from jaxopt_lec.transformation import checked
 
 __all__ = ["abstract", "shard", "shardings"]
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+import jaxopt_lec as jl
 from jaxopt_lec.compat import keras as like_keras
 
 PARAMS = {"hidden": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}, "out": {"kernel": jnp.ones((4, 2))}}
@@ -148,6 +149,45 @@ def test_parameters_that_are_none_have_no_average_to_start_from():
         assert updates["b"] is None
         np.testing.assert_allclose(updates["a"], expected)
         params = optax.apply_updates(params, {"a": updates["a"], "b": None})
+
+
+HOLES = {
+    "decay": lambda: like_keras.AdamW(0.1, exclude_from_weight_decay=["out"], clipnorm=1.0),
+    "average": lambda: like_keras.Adam(0.1, weight_decay=0.1, use_ema=True, ema_overwrite_frequency=2),
+    "accumulate": lambda: like_keras.SGD(0.1, gradient_accumulation_steps=2),
+    "labels": lambda: like_keras.Muon(0.1, exclude_layers=["out"]),
+    "product": lambda: like_keras.Nadam(0.1),
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: tx, jl.count_by_leaf], ids=["shared count", "count_by_leaf"])
+@pytest.mark.parametrize("what", HOLES)
+def test_a_masked_gradient_is_a_missing_one(what, wrap):
+    def updates(hole):
+        tx, gradients = wrap(HOLES[what]()), {**PARAMS, "out": {"kernel": hole}}
+        state = tx.init(PARAMS)
+        for _ in range(2):
+            found, state = tx.update(gradients, state, PARAMS)
+        return found["hidden"], state
+
+    masked, missing = jax.jit(lambda: (updates(optax.MaskedNode()), updates(None)))()
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (masked, missing)))
+
+
+def test_clipping_takes_complex_gradients_where_they_have_an_order():
+    gradients = {"w": jnp.array([3.0, 4.0j], jnp.complex64)}
+    for options in ({"clipnorm": 1.0}, {"global_clipnorm": 1.0}):
+        updates = one_step(like_keras.SGD(1.0, **options), gradients, gradients)
+        np.testing.assert_allclose(updates["w"], [-0.6, -0.8j], rtol=1e-6)
+    with pytest.raises(TypeError, match=r"^SGD: clipvalue needs real gradients, and at 'w' it is complex64: clipnorm and"):
+        one_step(like_keras.SGD(clipvalue=1.0), gradients, gradients)
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}], ids=str)
+def test_a_schedule_that_branches_in_python_is_named_as_in_keras(options):
+    tx = like_keras.Adam(lambda count: 0.1 if count < 10 else 0.01, **options)
+    with pytest.raises(TypeError, match=r"^Adam: learning_rate: the schedule asks Python for the value of the step count"):
+        jax.eval_shape(tx.update, PARAMS, tx.init(PARAMS), PARAMS)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The torch-like constructors: groups by path, arguments that are refused and with which words, states."""
 
 import copy
+import functools
 from typing import NamedTuple
 
 import jax
@@ -176,6 +177,31 @@ def test_what_is_out_of_range_is_named_as_in_pytorch(name, options):
 def test_a_schedule_s_first_value_is_named_as_in_pytorch():
     with pytest.raises(ValueError, match=r"RMSprop: alpha must lie in \[0, 1\), got 1.0"):
         like_torch.RMSprop(alpha=lambda count: 1.0 + count)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda schedule: like_torch.AdamW(lr=schedule), "AdamW: lr"),
+        (lambda schedule: like_torch.SGD(momentum=schedule), "SGD: momentum"),
+        (lambda schedule: like_torch.SGD([{"params": "bias", "lr": schedule}, {}]), "SGD: group 0: lr"),
+        (lambda schedule: like_torch.LBFGS(lr=schedule), "LBFGS: lr"),
+    ],
+    ids=["alone", "momentum", "group", "LBFGS"],
+)
+def test_a_schedule_that_branches_in_python_is_named_as_in_pytorch(make, named):
+    tx, params = make(lambda count: 0.1 if count < 10 else 0.01), {"bias": jnp.ones(2), "kernel": jnp.ones(2)}
+    update = functools.partial(tx.update, value_fn=lambda params: params["bias"].sum())
+    with pytest.raises(TypeError, match=f"^{named}: the schedule asks Python for the value of the step count"):
+        jax.eval_shape(update, params, tx.init(params), params)
+
+
+@pytest.mark.parametrize("hole", [None, optax.MaskedNode()], ids=str)
+def test_a_group_keeps_its_parameters_whose_gradients_are_missing(hole):
+    tx, params = like_torch.AdamW(GROUPED, lr=0.1), {"bias": jnp.ones(2), "kernel": jnp.ones(2)}
+    updates, _ = tx.update({**params, "bias": hole}, tx.init(params), params)
+    assert type(updates["bias"]) is type(hole)
+    np.testing.assert_array_equal(updates["kernel"], tx.update(params, tx.init(params), params)[0]["kernel"])
 
 
 GROUPED = [{"params": "bias"}, {}]

@@ -24,15 +24,16 @@ def muon(
     adjust="original",
     rms_rate=0.2,
     output_axis=-1,
+    as_matrix="flatten",
 ):
     """v ← μ v + g ; x = g + μ v, or v ; X = x / (max(‖x‖, eps_floor) + eps), ‖·‖ Frobenius's.
 
     ``steps`` times X ← (a I + b A + c A²) X, A = X Xᴴ ; θ ← θ − η (factor X + λ θ).  factor = √max(1, n_out/n_in)
-    ("original"), rms_rate √max(n_out, n_in) ("match_rms"), 1 ("none"). Only for matrices. ``updates`` is what the other
-    oracles call steps.
+    ("original"), rms_rate √max(n_out, n_in) ("match_rms"), 1 ("none"). ``updates`` is what the other oracles call steps.
     """
     theta = exact(theta)
-    n_out, n_in = theta.shape[output_axis], theta.size // theta.shape[output_axis]
+    shape = matrices(theta.shape, as_matrix, output_axis)
+    n_out, n_in = shape[output_axis], shape[-3 - output_axis]
     factor = {
         "original": np.sqrt(max(1.0, n_out / n_in)),
         "match_rms": rms_rate * np.sqrt(max(n_out, n_in)),
@@ -44,10 +45,25 @@ def muon(
         g = gradient(theta, t)
         v = decay * v + g
         x = g + decay * v if nesterov else v
-        X = newton_schulz(x / (max(np.linalg.norm(x), eps_floor) + eps), coefficients, steps)
-        theta = theta - at(learning_rate, t) * (factor * X + weight_decay * theta)
+        X = [newton_schulz(x / (max(np.linalg.norm(x), eps_floor) + eps), coefficients, steps) for x in x.reshape(shape)]
+        theta = theta - at(learning_rate, t) * (factor * np.reshape(X, theta.shape) + weight_decay * theta)
         path.append(theta)
     return np.stack(path)
+
+
+def matrices(shape, as_matrix, output_axis):
+    """Return (number of matrices, rows, columns).
+
+    Keller Jordan flattens a convolution, (out, in, h, w) → (out, in·h·w); in Flax's layout all lies the other way round.
+    """
+    *rows, last = shape
+    first, *columns = shape
+    flattened = {-1: (1, int(np.prod(rows)), last), -2: (1, first, int(np.prod(columns)))}
+    return {
+        "flatten": flattened[output_axis],
+        "heads": flattened[-3 - output_axis],  # (in, heads, d) → (in, heads·d)
+        "stack": (int(np.prod(shape[:-2])), *shape[-2:]),
+    }[as_matrix]
 
 
 def newton_schulz(X, coefficients, steps):

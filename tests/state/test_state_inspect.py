@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxopt_lec as jl
 from jaxopt_lec import state
+from jaxopt_lec.lab import observe
 
 HUGE = {"kernel": jax.ShapeDtypeStruct((10**6, 10**6), jnp.float32), "bias": jax.ShapeDtypeStruct((10**6,), jnp.float32)}
 
@@ -104,3 +105,24 @@ def test_what_is_no_transformation_is_refused_by_every_tool(tool):
         tool(jl.adam, *given)
     with pytest.raises(TypeError, match=f"^{tool.__name__} takes an Optax transformation, got a Fused$"):
         tool(jl.fuse(jl.adam(0.1)), *given)
+
+
+def test_every_tool_takes_multi_steps():
+    whole = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec())
+    params = jax.device_put({"w": jnp.ones((64, 64), jnp.bfloat16)}, whole)
+    accumulating = optax.MultiSteps(jl.adam(0.1), 2)
+    as_transformation = optax.GradientTransformationExtraArgs(accumulating.init, accumulating.update)
+    tools = {
+        "compress": state.compress,
+        "master": state.master,
+        "shard": lambda tx: state.shard(tx, whole),
+        "fuse": jl.fuse,
+        "count_by_leaf": jl.count_by_leaf,
+        "observe": observe,
+    }
+    for tool in tools.values():
+        found, expected = (jax.eval_shape(tool(tx).init, params) for tx in (accumulating, as_transformation))
+        assert found == expected
+    assert state.inspect(accumulating, params) == state.inspect(as_transformation, params)
+    assert state.shardings(accumulating, params, whole) == state.shardings(as_transformation, params, whole)
+    assert state.abstract(accumulating, params) == state.abstract(as_transformation, params)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import oracles
 import pytest
 
 from jaxopt_lec import adafactor, adagrad, asgd, ftrl, lamb, muon, rprop
@@ -40,6 +41,40 @@ def test_muon_moves_singular_values_and_keeps_singular_vectors(shape, steps):
     expected = U * quintic(sigma / np.linalg.norm(sigma), steps) @ Vh
     direction = one_step(muon(1.0, 0.0, eps=0.0, nesterov=False, adjust="none", steps=steps), gradient)
     np.testing.assert_allclose(direction, expected, rtol=0, atol=1e-12)
+
+
+# (axes, how they are read) → the matrices that they are
+READINGS = {
+    "convolution": ((3, 2, 4, 5), {}, (1, 24, 5)),
+    "convolution in one dimension": ((3, 4, 5), {"as_matrix": "flatten"}, (1, 12, 5)),
+    "attention's output": ((2, 3, 5), {}, (1, 6, 5)),
+    "attention's query": ((5, 2, 3), {"as_matrix": "heads"}, (1, 5, 6)),
+    "layers under scan": ((3, 4, 5), {"as_matrix": "stack"}, (3, 4, 5)),
+    "layers and experts": ((2, 3, 5, 4), {"as_matrix": "stack"}, (6, 5, 4)),
+    "PyTorch's convolution": ((5, 4, 3, 2), {"output_axis": -2}, (1, 5, 24)),
+    "PyTorch's query": ((2, 3, 5), {"output_axis": -2, "as_matrix": "heads"}, (1, 6, 5)),
+    "without elements": ((3, 0, 4, 5), {}, (1, 0, 5)),
+}
+
+
+@pytest.mark.parametrize("what", READINGS)
+def test_muon_of_more_than_two_axes_is_that_of_its_matrices_one_by_one(what):
+    shape, options, matrices = READINGS[what]
+    gradients = np.random.default_rng(26).normal(size=(3, *shape))
+    found = updates_for(muon(0.1, **options), gradients)
+    alone = {"output_axis": options.get("output_axis", -1)}
+    parts = gradients.reshape(3, *matrices).swapaxes(0, 1)
+    expected = np.stack([updates_for(muon(0.1, **alone), part) for part in parts], axis=1)
+    np.testing.assert_allclose(found, expected.reshape(gradients.shape), rtol=0, atol=1e-14)
+    path = oracles.muon(np.zeros(shape), lambda _, t: gradients[t - 1], 3, 0.1, **options) if found.size else np.zeros(1)
+    np.testing.assert_allclose(found, np.diff(path, axis=0).reshape(found.shape), rtol=0, atol=1e-12)
+
+
+def test_muon_says_which_leaves_are_no_matrices_and_which_readings_there_are():
+    with pytest.raises(ValueError, match=r"this leaf has shape \(3,\); give it another optimizer with optax.partition"):
+        one_step(muon(1.0), np.ones(3))
+    with pytest.raises(ValueError, match="as_matrix is one of flatten, heads, stack; got 'conv'"):
+        one_step(muon(1.0, as_matrix="conv"), np.ones((2, 2, 2)))
 
 
 def test_muon_singular_values_end_between_the_extrema_of_the_quintic():
