@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ import jaxopt_lec as jl
 from jaxopt_lec.compat import checkpoint
 from jaxopt_lec.compat import torch as like_torch
 from jaxopt_lec.compat.checkpoint import CONV1D, CONV2D, CONV3D, LINEAR, from_torch, load, save, to_torch
+from jaxopt_lec.compat.state_dicts import as_numpy, option_names
 
 BEFORE, AFTER = 5, 6
 TOLERANCE = 1e-10
@@ -65,8 +67,10 @@ class Case:
         return " ".join(words + ["groups"] * bool(self.groups) + ["complex"] * self.is_complex)
 
     @property
-    def order(self) -> list[tuple[str, tuple[int, ...]]]:
-        return [(path, layout) for path, _, layout in self.tree]
+    def order(self) -> list[Any]:
+        """The paths and layouts, one list for each group if there are several."""
+        items = iter([(path, layout) for path, _, layout in self.tree])
+        return [list(itertools.islice(items, size)) for size, _ in self.groups] or list(items)
 
     def start(self) -> list[np.ndarray]:
         """The parameters before the first step, as PyTorch has them."""
@@ -629,7 +633,7 @@ def test_narrow_parameters_keep_their_dtypes(dtype, name, tmp_path):
         p.grad = p.detach() * 0.3
         optimizer.step()
     state_dict = optimizer.state_dict()
-    params = {"w": jnp.array(checkpoint._numpy(p)).T}
+    params = {"w": jnp.array(as_numpy(p)).T}
     with jax.enable_x64(False):
         tx, state = from_torch(state_dict, params, [("w", LINEAR)])
         assert {x.dtype for x in jax.tree.leaves(state)} <= {jnp.dtype("float32"), jnp.dtype("int32")}
@@ -755,7 +759,7 @@ def changed(path, value=None):
         (changed(["state", 4], {}), ValueError, "a state of parameter 4, but only 4 parameters"),
         (changed(["state", "w"], {}), TypeError, r"state\['w'\] is not the state of a parameter"),
         (changed(["param_groups", 0, "params"], [0, 1, 2]), ValueError, "is of 5 parameters, here are 4"),
-        (changed(["param_groups", 0, "params"], [0, 2]), ValueError, "parameter 2, 'layer/bias', is in the groups 0 and 1"),
+        (changed(["param_groups", 0, "params"], [0, 2]), ValueError, "parameter 2 is in the groups 0 and 1"),
         (changed(["param_groups", 0, "params"], [0, 9]), ValueError, r"param_groups\[0\] has the parameter 9"),
         (changed(["param_groups", 0, "params"], [0, "b"]), ValueError, r"param_groups\[0\] has the parameter 'b'"),
         (changed(["param_groups", 1, "params"]), TypeError, r"param_groups\[1\] is not a group"),
@@ -811,7 +815,8 @@ def test_wrong_state_dicts_are_refused(change, kind, message):
         ([0, 1], TypeError, "order has 0, which is neither a path nor a pair"),
         ([(0, LINEAR)], TypeError, "which is neither a path nor a pair"),
         ([("embedding", 1)], TypeError, r"order has \('embedding', 1\), which is neither"),
-        (None, ValueError, "'embedding': 'exp_avg.* has shape"),  # in the order of jax.tree.leaves
+        (None, ValueError, "the state dict has 2 groups and no names of parameters. PyTorch numbers .* of 2 and 2 paths"),
+        ([["layer/kernel"], ["layer/bias.gain", "layer/bias", "embedding"]], ValueError, "2 groups of 1 and 3 .* 2 of 2 and 2"),
     ],
 )
 def test_wrong_orders_are_refused(order, kind, message):
@@ -994,6 +999,6 @@ def test_torch_is_not_imported():
 
 
 def test_the_options_are_those_of_the_installed_pytorch():
-    for name, options in checkpoint._option_names().items():
+    for name, options in option_names().items():
         theirs = set(inspect.signature(getattr(torch.optim, name)).parameters) - {"params"}
         assert options == theirs | ({"decoupled_weight_decay"} if name == "AdamW" else set())
