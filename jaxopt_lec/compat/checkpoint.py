@@ -486,7 +486,7 @@ def _read(
         if present[key].shape != shape:
             raise ValueError(
                 f"{name}: {p}: {key!r} has shape {present[key].shape}, expected {shape} for the parameter of shape "
-                f"{p.shape} with the layout {p.layout}"
+                f"{p.shape} with the layout {p.layout}; is it another parameter's? PyTorch numbers them group by group"
             )
         if key not in SCALARS and np.iscomplexobj(present[key]) != p.is_complex:
             raise TypeError(f"{name}: {p}: {key!r} is {present[key].dtype}, the parameter {p.dtype}: one is complex")

@@ -55,12 +55,14 @@ SCALARS = ("step", "mu_product", "eta", "mu")
 _LBFGS = ("func_evals", "n_iter", "d", "t", "old_dirs", "old_stps", "ro", "H_diag", "prev_flat_grad", "prev_loss", "al")
 
 DECOUPLED = "decoupled_weight_decay"
-# Options that a class has not always had. PyTorch's `__setstate__` gives them the defaults that our constructors have.
+# Options that a class has not always had. PyTorch's `__setstate__` gives them the defaults that our constructors have, but
+# for SGD, whose `fused` becomes False.
 _LATER = frozenset({"foreach", "maximize", "capturable", "differentiable", "fused"})
-_LATER_OF = {
+_LATER_OF: dict[str, set[str]] = {
     "SGD": {"nesterov"},
     "RMSprop": {"momentum", "centered"},
     "Adam": {"amsgrad", DECOUPLED},
+    "AdamW": {"amsgrad"},
     "NAdam": {DECOUPLED},
     "RAdam": {DECOUPLED},
 }
@@ -264,11 +266,13 @@ def class_and_options(
         raise ValueError(f"optimizer must be one of {', '.join(sorted(option_names()))}, got {optimizer!r}")
     family = _family(groups, _entries(saved["state"]), optimizer)
     name, decoupled = _adam_or_adamw(groups, optimizer, overrides) if family == "Adam" else (family, None)
-    accepted = set(inspect.signature(getattr(constructors, name)).parameters) - {"params"}
+    defaults = {key: q.default for key, q in inspect.signature(getattr(constructors, name)).parameters.items()}
+    accepted = set(defaults) - {"params"}
     for key in overrides:
         if key not in accepted:
             raise TypeError(f"{name} has no option {key!r}; its options are {', '.join(sorted(accepted))}")
-    options = [{key: _plain(value) for key, value in group.items() if key in accepted} for group in groups]
+    filled_in = {key: defaults[key] for key in _later(name) & accepted} | ({"fused": False} if name == "SGD" else {})
+    options = [filled_in | {key: _plain(x) for key, x in group.items() if key in accepted} for group in groups]
     if name == "Adam" and decoupled:
         options = [{**group, DECOUPLED: own} for group, own in zip(options, decoupled, strict=True)]
     return name, [group | dict(overrides) for group in options]
@@ -306,11 +310,12 @@ def _family(groups: Sequence[Mapping[str, Any]], entries: set[str], optimizer: s
             f"optimizer is {optimizer!r}, but the state dict has the options and entries of {' or '.join(common)}"
         )
     if len(common) > 1:
-        today = {name: sorted(option_names()[name] - _LATER - set(groups[0])) for name in common}
-        more = ", ".join(f"{name} has also {options}" for name, options in today.items() if options)
+        classes = [own for name in common for own in (("Adam", "AdamW") if name == "Adam" else (name,))]
+        more = {name: sorted(option_names()[name] - _LATER - set(groups[0])) for name in common}
         raise ValueError(
-            f"param_groups[0] has the options that {', '.join(common)} all had in older versions of PyTorch; {more} today. "
-            f"Give optimizer= the name of the one that saved it"
+            f"param_groups[0] has options that {' and '.join(classes)} had alike in older versions of PyTorch; "
+            f"{', '.join(f'{name} has also {options}' for name, options in more.items())} today. Give optimizer= the name "
+            "of the class that saved it"
         )
     return common[0]
 
@@ -328,7 +333,7 @@ def _fitting(i: int, group: Mapping[str, Any], entries: set[str]) -> list[str]:
             f"param_groups[{i}] has the options {sorted(notes - _OF_SCHEDULERS)}, which no optimizer of PyTorch has: "
             "another package's optimizer cannot be loaded; if these are notes of your own, delete them from the groups"
         )
-    needed = {name: options - _LATER - _LATER_OF.get(name, set()) for name, options in names.items()}
+    needed = {name: options - _later(name) for name, options in names.items()}
     with_options = [name for name in names if needed[name] <= present <= names[name]]
     found = [name for name in with_options if entries <= _entry_names(name)]
     if found:
@@ -344,6 +349,11 @@ def _fitting(i: int, group: Mapping[str, Any], entries: set[str]) -> list[str]:
         f"{sorted(needed[near] - present)} and not {sorted(present - names[near])}. Another package's optimizer cannot be "
         "loaded"
     )
+
+
+def _later(name: str) -> frozenset[str]:
+    """Return the options that a state dict of the class may lack."""
+    return _LATER | _LATER_OF.get(name, set())
 
 
 def _entry_names(name: str) -> set[str]:

@@ -816,7 +816,11 @@ def test_wrong_state_dicts_are_refused(change, kind, message):
         ([(0, LINEAR)], TypeError, "which is neither a path nor a pair"),
         ([("embedding", 1)], TypeError, r"order has \('embedding', 1\), which is neither"),
         (None, ValueError, "the state dict has 2 groups and no names of parameters. PyTorch numbers .* of 2 and 2 paths"),
-        ([["layer/kernel"], ["layer/bias.gain", "layer/bias", "embedding"]], ValueError, "2 groups of 1 and 3 .* 2 of 2 and 2"),
+        (
+            [["layer/kernel"], ["layer/bias.gain", "layer/bias", "embedding"]],
+            ValueError,
+            "2 groups of 1 and 3 .* 2 of 2 and 2",
+        ),
     ],
 )
 def test_wrong_orders_are_refused(order, kind, message):
