@@ -39,7 +39,6 @@ from jaxopt_lec.compat.state_dicts import (
     WITHOUT_STEP,
     as_numpy,
     class_and_options,
-    labels_of,
     names_of,
     nested,
     option_names,
@@ -131,10 +130,9 @@ def from_torch(
     saved = load(state_dict) if isinstance(state_dict, str | os.PathLike) else state_dict
     saved, known = nested(saved), found_in(params)
     name, groups = class_and_options(saved, optimizer, overrides)
-    labels, names = labels_of(name, saved["param_groups"], len(known)), names_of(saved["param_groups"])
-    sizes = [len(group) for group in labels]
-    parameters = in_saved_order(known, order, names, sizes)
-    states = states_of(name, saved["state"], labels)
+    names, sizes = names_of(saved["param_groups"]), [len(group["params"]) for group in saved["param_groups"]]
+    parameters = in_saved_order(name, known, order, names, sizes)
+    states = states_of(name, saved, parameters)
     check_groups(parameters, order, names, sizes, states)
     members = [list(range(end - size, end)) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
     if (
@@ -468,12 +466,23 @@ def _slots(name: str, p: Parameter) -> dict[str, str]:
     )
 
 
+def _entry(name: str, key: str, x: Any, p: Parameter) -> Any:
+    """Return an entry as a NumPy array."""
+    try:
+        return as_numpy(x)
+    except RuntimeError as error:
+        raise TypeError(
+            f"{name}: {p}: {key!r} is a {type(x).__name__}, not a plain tensor ({error}); of a sharded model give "
+            "get_optimizer_state_dict(model, optimizer, options=StateDictOptions(full_state_dict=True))"
+        ) from error
+
+
 def _read(
     name: str, options: Mapping[str, Any], state: Mapping[str, Any], p: Parameter
 ) -> tuple[dict[str, Any], int | None]:
     """Return the slots of the parameter and its number of steps, `None` if it is not kept."""
     slots, expected = _slots(name, p), _entry_shapes(name, options, p)
-    present = {key: as_numpy(x) for key, x in state.items() if x is not None}
+    present = {key: _entry(name, key, x, p) for key, x in state.items()}
     for key in present:
         if key not in expected:
             raise ValueError(f"{name}: {p} has the entry {key!r}; expected are {sorted(expected) or 'none'}")

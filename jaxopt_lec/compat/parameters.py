@@ -76,11 +76,12 @@ def order_of(groups: Sequence[Sequence[Parameter]], names: Sequence[str] | None)
 
 
 def in_saved_order(
-    known: dict[str, Parameter], order: Order, names: Sequence[str] | None, sizes: Sequence[int]
+    name: str, known: dict[str, Parameter], order: Order, names: Sequence[str] | None, sizes: Sequence[int]
 ) -> list[Parameter]:
     """Return the parameters as the state dict numbers them: group by group.
 
     Args:
+        name: of the optimizer, for errors.
         known: as `found_in` returns them.
         order: of the caller.
         names: those in the state dict.
@@ -91,6 +92,9 @@ def in_saved_order(
         ValueError: parameters not named once each, an order that contradicts the names, several groups in which nothing
             says which parameter is whose.
     """
+    if sum(sizes) != len(known):
+        shown = "" if names is None else f"; {_both(known, names)}"
+        raise ValueError(f"{name}: the state dict is of {sum(sizes)} parameters, here are {len(known)}{shown}")
     if names is None and isinstance(order, Mapping):
         raise TypeError(
             "order must be a list of paths or of pairs (path, layout), since the state dict has no names that the keys of a "

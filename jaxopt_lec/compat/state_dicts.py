@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxopt_lec.compat import torch as constructors
+from jaxopt_lec.compat.parameters import Parameter
 from jaxopt_lec.compat.torch import _is_off
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "WITHOUT_STEP",
     "as_numpy",
     "class_and_options",
-    "labels_of",
     "names_of",
     "nested",
     "option_names",
@@ -170,38 +170,34 @@ def _is_by_name(groups: Sequence[Mapping[str, Any]]) -> bool:
     return bool(labels) and all(isinstance(label, str) for label in labels)
 
 
-def labels_of(name: str, groups: Sequence[Mapping[str, Any]], n_parameters: int) -> list[list[Label]]:
-    """Return what the state dict calls the parameters of each group.
+def states_of(name: str, saved: StateDict, parameters: Sequence[Parameter]) -> list[Mapping[str, Any]]:
+    """Return the entries of each parameter, without those that are `None`.
 
     Args:
         name: of the optimizer, for errors.
-        groups: `param_groups`.
-        n_parameters: how many parameters there are here.
+        saved: as `nested` returns it.
+        parameters: all, in the order of the groups.
     """
-    labels: list[list[Label]] = [list(group["params"]) for group in groups]
-    size, by_name = sum(map(len, labels)), _is_by_name(groups)
-    if size != n_parameters:
-        raise ValueError(f"{name}: the state dict is of {size} parameters, here are {n_parameters}")
     group_of: dict[Label, int] = {}
-    for g, group in enumerate(labels):
-        if not group:
+    by_name = _is_by_name(saved["param_groups"])
+    for g, group in enumerate(saved["param_groups"]):
+        if not group["params"]:
             raise ValueError(f"{name}: param_groups[{g}] has no parameters")
-        for label in group:
-            if not by_name and not (type(label) is int and 0 <= label < size):
-                raise ValueError(f"{name}: param_groups[{g}] has the parameter {label!r}, which is no index below {size}")
+        for label in group["params"]:
+            if not by_name and not (type(label) is int and 0 <= label < len(parameters)):
+                raise ValueError(
+                    f"{name}: param_groups[{g}] has the parameter {label!r}, which is no index below {len(parameters)}"
+                )
             if label in group_of:
-                raise ValueError(f"{name}: parameter {label!r} is in the groups {group_of[label]} and {g}")
+                p = parameters[list(group_of).index(label)]
+                raise ValueError(f"{name}: parameter {label!r}, {p}, is in the groups {group_of[label]} and {g}")
             group_of[label] = g
-    return labels
-
-
-def states_of(name: str, saved: Mapping[Label, Any], labels: list[list[Label]]) -> list[Mapping[str, Any]]:
-    """Return the entries of each parameter, in the order of the groups, without those that are `None`."""
-    order = [label for group in labels for label in group]
-    for label in saved:
-        if label not in order:
-            raise ValueError(f"{name}: there is a state of parameter {label!r}, but only {len(order)} parameters: {order}")
-    return [{key: x for key, x in saved.get(label, {}).items() if x is not None} for label in order]
+    for label in saved["state"]:
+        if label not in group_of:
+            raise ValueError(
+                f"{name}: there is a state of parameter {label!r}, but only {len(group_of)} parameters: {list(group_of)}"
+            )
+    return [{key: x for key, x in saved["state"].get(label, {}).items() if x is not None} for label in group_of]
 
 
 def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str] | None:
@@ -381,7 +377,8 @@ def _adam_or_adamw(
                 "optimizer='Adam' or optimizer='AdamW', whichever saved it"
             )
         decoupled.append(optimizer == "AdamW" if own is None else bool(own))
-    return ("AdamW" if all(decoupled) and DECOUPLED not in overrides else "Adam"), decoupled
+    named = "AdamW" if all(decoupled) and DECOUPLED not in overrides else "Adam"
+    return optimizer or named, decoupled
 
 
 def _plain(option: Any) -> Any:

@@ -107,6 +107,7 @@ def test_adam_and_adamw_of_older_versions_are_told_apart_by_the_caller():
         from_torch(decaying, W)
     with pytest.raises(ValueError, match=message):  # a decay that comes with the call
         from_torch(of_one({**ADAM, "amsgrad": False}, MOMENTS), W, weight_decay=0.1)
+    assert from_torch(of_one(FULL | {"decoupled_weight_decay": True}, MOMENTS), W, optimizer="Adam")[0].name == "Adam"
     for name in ("Adam", "AdamW"):
         tx, state = from_torch(decaying, W, optimizer=name)
         assert tx.name == name
@@ -251,6 +252,12 @@ def test_names_may_be_the_keys_of_a_flat_tree():
         ),
         (NAMES, KERNELS, ["a/kernel", "b/kernel", "a/bias", "b/bias"], "order has 'a/kernel' where .* has 'b.weight'"),
         (NAMES, KERNELS, [["a/kernel", "b/kernel"], ["b/bias", "a/bias"]], "2 groups of 2 and 2 parameters, .* 1 of 4"),
+        (
+            NAMES,
+            {**SQUARES, "c": jnp.ones(2)},
+            None,
+            "is of 4 parameters, here are 5; its names are 'b.weight', .*; the paths here are 'a/bias', ",
+        ),
         (NAMES, KERNELS, {"b.weigth": "b/kernel"}, "order has the key 'b.weigth', which is no name in the state dict; its"),
         (NAMES, KERNELS, {"b.weight": "b/kernel", "a.weight": "b/kernel"}, "order names 'b/kernel' twice"),
         (NAMES, KERNELS, {"b.weight": "b/weight"}, "order names 'b/weight', but there is no such parameter; there are 'a/b"),
