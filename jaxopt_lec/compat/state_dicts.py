@@ -188,9 +188,9 @@ def states_of(name: str, saved: StateDict, parameters: Sequence[Parameter]) -> l
                 raise ValueError(
                     f"{name}: param_groups[{g}] has the parameter {label!r}, which is no index below {len(parameters)}"
                 )
-            if label in group_of:
-                p = parameters[list(group_of).index(label)]
-                raise ValueError(f"{name}: parameter {label!r}, {p}, is in the groups {group_of[label]} and {g}")
+            if label in group_of:  # an index: `names_of` refuses names that come twice
+                p = parameters[label]
+                raise ValueError(f"{name}: parameter {label}, {p}, is in the groups {group_of[label]} and {g}")
             group_of[label] = g
     for label in saved["state"]:
         if label not in group_of:
