@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -11,7 +11,17 @@ import numpy as np
 from jaxopt_lec.equation import _array
 from jaxopt_lec.paths import named_leaves
 
-__all__ = ["Layout", "Order", "Parameter", "check_groups", "found_in", "in_saved_order", "in_written_order", "order_of"]
+__all__ = [
+    "Layout",
+    "Order",
+    "Parameter",
+    "check_groups",
+    "found_in",
+    "in_saved_order",
+    "in_written_order",
+    "listed",
+    "order_of",
+]
 
 PyTree: TypeAlias = Any
 Layout: TypeAlias = tuple[int, ...]
@@ -171,11 +181,10 @@ def in_written_order(
         groups: the number of each path's group.
         n_groups: how many groups there are.
     """
-    order = read if order is None else order
-    names = None
+    order, names = read if order is None else order, None
     if isinstance(order, Mapping):
         names = list(read if isinstance(read, Mapping) else order)
-        parameters = _by_name(known, order, names)
+        parameters = _by_name(known, {**read, **order} if isinstance(read, Mapping) else order, names)
     else:
         lists = _by_position(known, order)
         for g, p in ((g, p) for g, group in enumerate(lists) for p in group if _is_by_group(order)):
@@ -185,7 +194,20 @@ def in_written_order(
                 )
         parameters = [p for group in lists for p in group]
     by_group = sorted(range(len(parameters)), key=lambda i: groups[parameters[i].name])
-    return [parameters[i] for i in by_group], None if names is None else [names[i] for i in by_group]
+    parameters, names = [parameters[i] for i in by_group], None if names is None else [names[i] for i in by_group]
+    if isinstance(read, Mapping):
+        _check_as_read(parameters, read)
+    return parameters, names
+
+
+def _check_as_read(parameters: Sequence[Parameter], read: Mapping[str, Any]) -> None:
+    """Refuse to write a parameter in the place of another, where its name in PyTorch is known."""
+    for p, (name, (path, _)) in zip(parameters, read.items(), strict=True):
+        if p.name != path:
+            raise ValueError(
+                f"order has {p} where PyTorch has {name!r}, which was {path!r} in from_torch: without an order, to_torch "
+                "writes what was read"
+            )
 
 
 def _by_position(known: dict[str, Parameter], order: Order) -> list[list[Parameter]]:
@@ -228,7 +250,7 @@ def _found(known: dict[str, Parameter], item: Any, found: dict[str, Parameter]) 
             raise TypeError(f"order has {item!r}, which is neither a path nor a pair (path, layout)")
     p = known.get(path, known.get(path.removesuffix("/value")))
     if p is None:
-        raise ValueError(f"order names {path!r}, but there is no such parameter; there are {', '.join(map(repr, known))}")
+        raise ValueError(f"order names {path!r}, but there is no such parameter; there are {listed(known)}")
     if p.name in found:
         raise ValueError(f"order names {path!r} twice")
     if layout is not None and sorted(layout) != list(range(len(p.shape))):
@@ -253,9 +275,8 @@ def _dotted(path: str) -> str:
 
 def _by_name(known: dict[str, Parameter], order: Mapping[str, Any], names: Sequence[str]) -> list[Parameter]:
     """Return the parameter of each name: that which the order has for it, or that whose path is the name."""
-    for name in order:
-        if name not in names:
-            raise ValueError(f"order has the key {name!r}, which is no name in the state dict; {_both(known, names)}")
+    for name in sorted(set(order) - set(names)):
+        raise ValueError(f"order has the key {name!r}, which is no name in the state dict; {_both(known, names)}")
     paths: dict[str, list[str]] = {}
     for path in known:
         paths.setdefault(_dotted(path), []).append(path)
@@ -279,14 +300,13 @@ def _check_names(known: dict[str, Parameter], parameters: Sequence[Parameter], n
     A name and a path that differ may still be one parameter, as "out.weight" and "out/kernel" are; not if the name, or the
     module that it is in, is at another path here, nor if the path, or its module, has another name there.
     """
-    paths, modules = {_dotted(path) for path in known}, {_module(_dotted(path)) for path in known} - {""}
-    of_names = {_module(name) for name in names} - {""}
+    here, there = {_dotted(path) for path in known}, set(names)
+    modules_here, modules_there = ({_module(name) for name in some} - {""} for some in (here, there))
     for name, p in zip(names, parameters, strict=True):
         path = _dotted(p.name)
         ours, theirs = _module(path), _module(name)
-        if (path != name and (path in names or name in paths)) or (
-            ours != theirs and (ours in of_names or theirs in modules)
-        ):
+        is_of_another = path != name and (path in there or name in here)
+        if is_of_another or (ours != theirs and (ours in modules_there or theirs in modules_here)):
             raise ValueError(
                 f"order has {p} where the state dict has {name!r}: give no order, or a dict from its names to paths or "
                 f"pairs (path, layout); {_both(known, names)}"
@@ -299,7 +319,13 @@ def _module(name: str) -> str:
 
 
 def _both(known: Mapping[str, Any], names: Sequence[str]) -> str:
-    return f"its names are {', '.join(map(repr, names))}; the paths here are {', '.join(map(repr, known))}"
+    return f"its names are {listed(names)}; the paths here are {listed(known)}"
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Return the first names, for an error."""
+    some = [repr(name) for name in names]
+    return ", ".join(some[:20] + ["..."] * (len(some) > 20))
 
 
 def _counts(sizes: Sequence[int]) -> str:

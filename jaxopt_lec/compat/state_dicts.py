@@ -6,14 +6,15 @@ of `torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`, whose par
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from jaxopt_lec.compat import torch as constructors
-from jaxopt_lec.compat.parameters import Parameter
+from jaxopt_lec.compat.parameters import Parameter, listed
 from jaxopt_lec.compat.torch import _is_off
 
 __all__ = [
@@ -145,21 +146,16 @@ def _described(x: Any) -> str:
         if isinstance(value, list | tuple):
             inside += [f"[{key!r}][{i}]" for i, part in enumerate(value) if _is_nested(part)]
     if inside:
-        return f"{kind} with the keys {_some(x)}; it has one inside: give state_dict{' or state_dict'.join(inside)}"
+        return f"{kind} with the keys {listed(x)}; it has one inside: give state_dict{' or state_dict'.join(inside)}"
     if not x:
         return f"an empty {type(x).__name__}"
     if {"scale", "growth_factor"} <= set(x):
-        return f"the state of a GradScaler, with the keys {_some(x)}"
+        return f"the state of a GradScaler, with the keys {listed(x)}"
     if "last_epoch" in x:
-        return f"the state of a learning rate scheduler, with the keys {_some(x)}"
+        return f"the state of a learning rate scheduler, with the keys {listed(x)}"
     if all(hasattr(value, "dtype") for value in x.values()):
-        return f"{kind} of arrays alone, as a model's state_dict is, with the keys {_some(x)}"
-    return f"{kind} with the keys {_some(x)}"
-
-
-def _some(keys: Iterable[Any]) -> str:
-    some = list(keys)
-    return repr(some[:5]) if len(some) <= 5 else f"{repr(some[:5])[:-1]}, ...]"
+        return f"{kind} of arrays alone, as a model's state_dict is, with the keys {listed(x)}"
+    return f"{kind} with the keys {listed(x)}"
 
 
 # --- the parameters
@@ -195,7 +191,7 @@ def states_of(name: str, saved: StateDict, parameters: Sequence[Parameter]) -> l
     for label in saved["state"]:
         if label not in group_of:
             raise ValueError(
-                f"{name}: there is a state of parameter {label!r}, but only {len(group_of)} parameters: {list(group_of)}"
+                f"{name}: there is a state of parameter {label!r}, but only {len(group_of)} parameters: {listed(group_of)}"
             )
     return [{key: x for key, x in saved["state"].get(label, {}).items() if x is not None} for label in group_of]
 
@@ -222,7 +218,7 @@ def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str] | None:
     if not by_name and key not in groups[0]:
         return None
     names = [name for group in groups for name in group["params" if by_name else key]]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:
         raise ValueError(f"param_groups have the name {', '.join(map(repr, twice))} twice: {names}")
     return names

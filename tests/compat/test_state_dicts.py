@@ -229,6 +229,14 @@ def test_names_say_which_parameter_it_is(form, sizes):
         assert all(same(written["state"][i], entries) for i, entries in saved["state"].items())
 
 
+def test_a_name_that_is_known_is_not_written_for_another_parameter():
+    tx, state = from_torch(named((2, 2)), SQUARES)
+    message = "order has 'a/weight' where PyTorch has 'b.weight', which was 'b/weight' in from_torch: without an order"
+    for order in (["a/weight", "b/weight", "b/bias", "a/bias"], {"b.weight": "a/weight", "a.weight": "b/weight"}):
+        with pytest.raises(ValueError, match=message):
+            to_torch(tx, state, SQUARES, order)
+
+
 def test_names_may_be_the_keys_of_a_flat_tree():
     tx, state = from_torch(named(), dict(zip(NAMES, [jnp.ones(shape) for shape in SHAPES], strict=True)))
     assert [given_to(tx, state, name)[0] for name in NAMES] == [0, 1, 2, 3]
@@ -421,13 +429,13 @@ class Optimizer(Stateful):
     ("given", "message"),
     [
         ({}, "an empty dict"),
-        ({"a.weight": HALVES}, "a dict of arrays alone, as a model's state_dict is, with the keys ..a.weight"),
+        ({"a.weight": HALVES}, "a dict of arrays alone, as a model's state_dict is, with the keys 'a.weight'"),
         ({"model": {"w": HALVES}, "optimizer": named(), "epoch": 3}, r"it has one inside: give state_dict\['optimizer'\]$"),
         ({"g": named(), "d": flattened(named())}, r"give state_dict\['g'\] or state_dict\['d'\]$"),
         ({"optimizer_states": [named()], "epoch": 3}, r"give state_dict\['optimizer_states'\]\[0\]"),
         ({"scale": 2.0, "growth_factor": 2.0, "backoff_factor": 0.5, "_growth_tracker": 0}, "the state of a GradScaler"),
         ({"last_epoch": 3, "base_lrs": [0.1], "_step_count": 4}, "the state of a learning rate scheduler"),
-        ({"state": {}, "lr": 1, "a": 1, "b": 1, "c": 1, "d": 1}, r"with the keys \['state', 'lr', 'a', 'b', 'c', ...\]"),
+        ({"state": {}, "lr": 1, "a": 1, "b": 1, "c": 1, "d": 1}, "with the keys 'state', 'lr', 'a', 'b', 'c', 'd'$"),
         (Stateful(), r"a Stateful; give the state_dict\(\) of the optimizer"),
         (Optimizer(), r"a Optimizer; give its state_dict\(\)"),
         (None, "a NoneType"),
@@ -438,6 +446,20 @@ class Optimizer(Stateful):
 def test_what_is_no_state_dict_of_an_optimizer_is_told(given, message):
     with pytest.raises(TypeError, match=f"not the state_dict of a PyTorch optimizer, which has .*: .*{message}"):
         from_torch(given, W)
+
+
+class Sharded:
+    """A tensor of which this process has a part; PyTorch refuses to make it an array of NumPy."""
+
+    dtype, shape = np.dtype("float32"), (2, 3)
+
+    def __array__(self, *_, **__):
+        raise RuntimeError(".numpy() is not supported for tensor subclasses.")
+
+
+def test_a_sharded_tensor_is_refused_with_the_way_to_a_whole_one():
+    with pytest.raises(TypeError, match=r"Adam: 'w': 'exp_avg' is a Sharded, not a plain tensor .*full_state_dict=True"):
+        from_torch(of_one(FULL, {**MOMENTS, "exp_avg": Sharded()}), W)
 
 
 def test_a_path_that_is_none_is_named():
