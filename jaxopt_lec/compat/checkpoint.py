@@ -267,7 +267,8 @@ def save(state_dict: StateDict, path: str | os.PathLike[str]) -> None:
     Tensors are named "state.0.exp_avg"; complex ones are stored as pairs of reals. All else is JSON in the metadata.
 
     Args:
-        state_dict: what `torch.optim.X.state_dict()` or `to_torch` returned, of PyTorch tensors, NumPy or JAX arrays.
+        state_dict: what `torch.optim.X.state_dict()` or `to_torch` returned, of PyTorch tensors, NumPy or JAX arrays; also
+            one whose parameters are names.
         path: of the file, which is replaced if there is one.
 
     Raises:
