@@ -1,8 +1,8 @@
 """Train half way in PyTorch, save, and go on in Flax NNX and JAX as if nothing had happened.
 
 You learn: `checkpoint.save` writes a PyTorch optimizer's state to a safetensors file; `checkpoint.from_torch` makes of it
-the optimizer and the state with which JAX goes on, given the order of PyTorch's parameters and the layouts of their axes;
-`checkpoint.to_torch` leads back. The same run finished in PyTorch differs by rounding alone.
+the optimizer and the state with which JAX goes on, given where PyTorch's names are in Flax's model and the layouts of their
+axes; `checkpoint.to_torch` leads back. The same run finished in PyTorch differs by rounding alone.
 """
 
 import argparse
@@ -25,10 +25,14 @@ from jaxopt_lec.compat.checkpoint import CONV2D, LINEAR
 STEPS, BATCH_SIZE = 240, 128
 HALF = range(STEPS // 2), range(STEPS // 2, STEPS)
 
-# PyTorch's parameters in its order, and where they are in Flax's model: (out, in, height, width) in PyTorch is
-# (height, width, in, out) in Flax, (out, in) is (in, out).
-NAMES = ["conv.weight", "conv.bias", "out.weight", "out.bias"]
-ORDER = [("conv/kernel", CONV2D), "conv/bias", ("out/kernel", LINEAR), "out/bias"]
+# PyTorch's names, and where they are in Flax's model: (out, in, height, width) in PyTorch is (height, width, in, out) in
+# Flax, (out, in) is (in, out).
+PLACES = {
+    "conv.weight": ("conv/kernel", CONV2D),
+    "conv.bias": "conv/bias",
+    "out.weight": ("out/kernel", LINEAR),
+    "out.bias": "out/bias",
+}
 
 
 class TorchModel(torch.nn.Module):
@@ -97,7 +101,7 @@ def train_in_jax(model, optimizer, steps):
 def weights_for_flax(weights):
     """Return the tree of Flax's weights, made of PyTorch's by the same layouts."""
     tree = {}
-    for name, item in zip(NAMES, ORDER, strict=True):
+    for name, item in PLACES.items():
         path, layout = (item, None) if isinstance(item, str) else item
         module, leaf = path.split("/")
         tree.setdefault(module, {})[leaf] = jnp.array(np.transpose(weights[name], layout))
@@ -108,7 +112,7 @@ def restore(folder):
     """Make Flax's model and optimizer from the files; nothing of PyTorch is needed for this."""
     model = FlaxModel(rngs=nnx.Rngs(0))
     nnx.update(model, weights_for_flax(safetensors.numpy.load_file(folder / "model.safetensors")))
-    tx, state = checkpoint.from_torch(folder / "optimizer.safetensors", nnx.state(model, nnx.Param), ORDER)
+    tx, state = checkpoint.from_torch(folder / "optimizer.safetensors", nnx.state(model, nnx.Param), PLACES)
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     nnx.update(optimizer.opt_state, nnx.state(state))
     return model, optimizer
@@ -140,7 +144,8 @@ def main():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     network = TorchModel()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.05)
+    # Given names, PyTorch saves them, and nothing depends on the order of the parameters.
+    optimizer = torch.optim.AdamW(network.named_parameters(), lr=3e-3, weight_decay=0.05)
     first = train_in_pytorch(network, optimizer, HALF[0])
 
     with tempfile.TemporaryDirectory() as name:
@@ -164,7 +169,7 @@ def main():
     assert weights < 1e-3, weights
 
     # And back: what PyTorch's optimizer has itself after all steps.
-    back = checkpoint.to_torch(restored.tx, restored.opt_state, nnx.state(model, nnx.Param), ORDER, torch.as_tensor)
+    back = checkpoint.to_torch(restored.tx, restored.opt_state, nnx.state(model, nnx.Param), tensor=torch.as_tensor)
     optimizer.load_state_dict(back)
     assert {int(entries["step"]) for entries in optimizer.state_dict()["state"].values()} == {STEPS}
     print(f"back in PyTorch: the state of {len(back['state'])} parameters after {STEPS} steps")

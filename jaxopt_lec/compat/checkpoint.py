@@ -5,11 +5,9 @@
 parameters themselves are the model's `state_dict`, and go over as arrays, transposed by the same layouts.
 """
 
-import dataclasses
 import functools
-import inspect
+import itertools
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +22,30 @@ import optax
 from jaxopt_lec.compat import torch as constructors
 from jaxopt_lec.compat.arguments import foreign, template_of
 from jaxopt_lec.compat.lbfgs import LBFGSState
+from jaxopt_lec.compat.parameters import (
+    Layout,
+    Order,
+    Parameter,
+    check_groups,
+    found_in,
+    in_saved_order,
+    in_written_order,
+    order_of,
+)
+from jaxopt_lec.compat.state_dicts import (
+    DECOUPLED,
+    SCALARS,
+    SLOTS,
+    WITHOUT_STEP,
+    as_numpy,
+    class_and_options,
+    names_of,
+    nested,
+    option_names,
+    states_of,
+)
 from jaxopt_lec.compat.torch import TorchOptimizer, _is_off, _labels
-from jaxopt_lec.equation import EquationState, LeafCounts, _array
+from jaxopt_lec.equation import EquationState, LeafCounts
 from jaxopt_lec.equation import count_by_leaf as counting_by_leaf
 from jaxopt_lec.hyperparameters import Schedule, as_scalar
 from jaxopt_lec.paths import map_by_name, named_leaves
@@ -33,8 +53,6 @@ from jaxopt_lec.paths import map_by_name, named_leaves
 __all__ = ["CONV1D", "CONV2D", "CONV3D", "LINEAR", "from_torch", "load", "save", "to_torch"]
 
 PyTree: TypeAlias = Any
-Layout: TypeAlias = tuple[int, ...]
-Order: TypeAlias = Sequence[str | tuple[str, Sequence[int]]] | None
 StateDict: TypeAlias = Mapping[str, Any]
 
 # Axes of PyTorch's array in the order in which Flax has them: (out, in, ...) becomes (..., in, out).
@@ -42,27 +60,6 @@ LINEAR: Layout = (1, 0)
 CONV1D: Layout = (2, 1, 0)
 CONV2D: Layout = (2, 3, 1, 0)
 CONV3D: Layout = (2, 3, 4, 1, 0)
-
-# PyTorch's names for our slots.
-_ADAM = {"exp_avg": "m", "exp_avg_sq": "v"}
-_SLOTS: dict[str, dict[str, str]] = {
-    "SGD": {"momentum_buffer": "v"},
-    "Adagrad": {"sum": "G"},
-    "RMSprop": {"square_avg": "G", "momentum_buffer": "v", "grad_avg": "m"},
-    "Adadelta": {"square_avg": "G", "acc_delta": "S"},
-    "Adam": {**_ADAM, "max_exp_avg_sq": "v_max"},
-    "AdamW": {**_ADAM, "max_exp_avg_sq": "v_max"},
-    "NAdam": {"mu_product": "mu_product", **_ADAM},
-    "RAdam": _ADAM,
-    "Adamax": {"exp_avg": "m", "exp_inf": "u"},
-    "ASGD": {"eta": "eta", "ax": "average"},
-    "Rprop": {"prev": "g_prev", "step_size": "step_size"},
-    "Adafactor": {"row_var": "R", "col_var": "C", "variance": "V"},
-    "Muon": {"momentum_buffer": "v"},
-    "SparseAdam": _ADAM,
-}
-_WITHOUT_STEP = ("SGD", "Muon", "LBFGS")
-_SCALARS = ("step", "mu_product", "eta", "mu")
 
 # Our names for PyTorch's options; "G.decay" is the decay of the equation that has the slot G.
 _COMMON = {"lr": "learning_rate", "weight_decay": "weight_decay", "betas": ("b1", "b2"), "eps": "eps"}
@@ -81,38 +78,6 @@ _HYPER: dict[str, dict[str, str | tuple[str, str]]] = {
     "SparseAdam": {"eps": "eps_hat"},
 }
 _NEGATED = ("beta2_decay",)
-_DECOUPLED = "decoupled_weight_decay"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Parameter:
-    """One parameter: `position` counts in the order of `jax.tree.leaves`, `layout` are PyTorch's axes in our order."""
-
-    name: str
-    position: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    layout: Layout
-
-    @property
-    def torch_shape(self) -> tuple[int, ...]:
-        return tuple(self.shape[self.layout.index(axis)] for axis in range(len(self.shape)))
-
-    @property
-    def is_complex(self) -> bool:
-        return np.issubdtype(self.dtype, np.complexfloating)
-
-    @property
-    def scalar_dtype(self) -> type[np.floating[Any]]:
-        """What PyTorch keeps step numbers in, if the parameter has the default dtype or a narrower one."""
-        return np.float64 if self.dtype in (np.float64, np.complex128) else np.float32
-
-    @property
-    def length(self) -> int:
-        return math.prod(self.shape) * (2 if self.is_complex else 1)
-
-    def __str__(self) -> str:
-        return repr(self.name)
 
 
 def from_torch(
@@ -120,23 +85,30 @@ def from_torch(
     params: PyTree,
     order: Order = None,
     *,
+    optimizer: str | None = None,
     count: int | None = None,
     count_by_leaf: bool = False,
     **overrides: Any,
 ) -> tuple[TorchOptimizer, PyTree]:
     """Return the transformation and its state with which a run of PyTorch goes on.
 
-    The class is inferred from the options in `param_groups`; options that no class has, such as a scheduler's `initial_lr`,
-    are ignored. A PyTorch scheduler is not part of an optimizer: override `lr` with a schedule of the number of steps.
+    The class is inferred from the options in `param_groups`. Options that a class did not always have may be missing, from
+    PyTorch 1.7 on: they get the values that PyTorch gives them. Options that no class has, such as a scheduler's
+    `initial_lr`, are ignored beside a class's own if those are complete. A PyTorch scheduler is not part of an optimizer:
+    override `lr` with a schedule of the number of steps.
 
     Args:
         state_dict: what `torch.optim.X.state_dict()` returned, of PyTorch tensors, NumPy or JAX arrays; or the path of what
-            `save` wrote.
+            `save` wrote. `torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`'s is taken too.
         params: tree of the parameters, with our layouts.
-        order: the parameters in the order of PyTorch's indices: that of `model.parameters()`, or that of the groups one
-            after the other. Paths joined by "/", or pairs (path, layout): `layout` names the axes of PyTorch's array in the
-            order they have here, as in `numpy.transpose`; `LINEAR`, `CONV1D`, `CONV2D` and `CONV3D` are Flax's. `None`: the
-            order of `jax.tree.leaves`, with no transposition.
+        order: which parameter is which of PyTorch's. If the state dict has names, in `param_names` or for indices: a dict
+            from names to items; a name without one is at the path of that name, its dots as slashes. If it has none: a list
+            of items, as `model.parameters()` has them; with several groups one list for each group, as PyTorch numbers
+            parameters group by group. An item is a path joined by "/", or a pair (path, layout): `layout` names the axes of
+            PyTorch's array in the order they have here, as in `numpy.transpose`; `LINEAR`, `CONV1D`, `CONV2D` and `CONV3D`
+            are Flax's. `None`: the names, or the order of `jax.tree.leaves`, with no transposition.
+        optimizer: the name of the class, such as "AdamW", where the options do not tell: older versions of PyTorch saved
+            the same for Adam and AdamW.
         count: number of steps taken, where PyTorch keeps none: SGD, Muon and LBFGS. Needed for schedules; without it, 1 if
             there is a state, else 0. For the others it must agree with PyTorch's.
         count_by_leaf: whether parameters may have taken different numbers of steps, having had no gradient in some; the
@@ -149,20 +121,23 @@ def from_torch(
     Raises:
         TypeError: not a state dict, parameters that are no arrays, an unknown override, a complex entry of a real parameter
             or a real one of a complex one.
-        ValueError: options of no class, parameters not named once each, missing or unknown entries, wrong shapes, unequal
-            numbers of steps; with the names of the parameter and the entry, before anything is built.
+        ValueError: options of no class or of several, parameters not named once each, an order that contradicts the names,
+            several groups without names or lists, missing or unknown entries, wrong shapes, unequal numbers of steps; with
+            the names of the parameter and the entry, before anything is built.
     """
     if count is not None and (type(count) is not int or count < 0):
         raise ValueError(f"count must be an int from 0, the number of steps, got {count!r}")
     saved = load(state_dict) if isinstance(state_dict, str | os.PathLike) else state_dict
-    _check_state_dict(saved)
-    parameters = _parameters(params, order)
-    name, groups = _options(saved["param_groups"], overrides)
-    members = _members(name, saved["param_groups"], parameters)
-    states = _states(name, saved["state"], parameters)
+    saved, known = nested(saved), found_in(params)
+    name, groups = class_and_options(saved, optimizer, overrides)
+    names, sizes = names_of(saved["param_groups"]), [len(group["params"]) for group in saved["param_groups"]]
+    parameters = in_saved_order(name, known, order, names, sizes)
+    states = states_of(name, saved, parameters)
+    check_groups(parameters, order, names, sizes, states)
+    members = [list(range(end - size, end)) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
     if (
         count is None
-        and name in _WITHOUT_STEP
+        and name in WITHOUT_STEP
         and any(_is_scheduled(option) for group in groups for option in group.values())
     ):
         raise ValueError(f"{name}: PyTorch stores no number of steps, and a schedule needs it: give count=")
@@ -187,8 +162,8 @@ def from_torch(
         patterns = [_exactly([parameters[i].name for i in indices]) for indices in members]
         of_the_call = {key: groups[0][key] for key in ("initial_accumulator_value",) if key in groups[0]}
         tx = make([{**group, "params": at} for group, at in zip(groups, patterns, strict=True)], **of_the_call)
-    if count_by_leaf:
-        tx = TorchOptimizer.of(tx.name, tx.groups, counting_by_leaf(tx))
+    found = order_of([[parameters[i] for i in indices] for indices in members], names)
+    tx = TorchOptimizer.of(tx.name, tx.groups, counting_by_leaf(tx) if count_by_leaf else tx, found)
     state = tx.init(params)
     if name == "LBFGS":
         return tx, state._replace(**{key: _like(x, getattr(state, key)) for key, x in lbfgs_values.items()})
@@ -228,30 +203,38 @@ def to_torch(
     Args:
         tx: an optimizer of `jaxopt_lec.compat.torch`.
         state: its state, also that of its `jaxopt_lec.count_by_leaf`, or as `flax.nnx.Optimizer` keeps it.
-        params, order: as in `from_torch`; PyTorch's groups are `tx.groups`, the parameters of each in this order.
+        params: as in `from_torch`.
+        order: as in `from_torch`, with the names of a dict in PyTorch's order; they become `param_names`. `None`: that of
+            the state dict if `from_torch` made `tx`, else that of `jax.tree.leaves`. PyTorch's groups are `tx.groups`, and
+            its numbers go through them group by group, the parameters of each in this order.
         tensor: makes PyTorch's tensor: `torch.as_tensor`. It is called with NumPy arrays of its own, and with JAX arrays for
             bfloat16, which PyTorch does not take from NumPy.
 
     Raises:
         TypeError: `tx` is not an optimizer of `jaxopt_lec.compat.torch`, or `state` not its state.
-        ValueError: parameters not named once each, a layout that does not fit.
+        ValueError: parameters not named once each or in another group than the optimizer has them, a layout that does not
+            fit.
     """
     if not isinstance(tx, TorchOptimizer):
         raise TypeError(f"tx must be an optimizer of jaxopt_lec.compat.torch, got a {type(tx).__name__}")
     name = tx.name
-    parameters = _parameters(params, order)
     leaves, template = jax.tree.leaves(state), template_of(tx, state, params)
     if template is None or [jnp.shape(x) for x in leaves] != [x.shape for x in jax.tree.leaves(template)]:
         raise foreign(name)
     treedef: Any = jax.tree.structure(template)
     state = treedef.unflatten(leaves)  # of NNX's variables, in which `flax.nnx.Optimizer` keeps them
     labels = _by_name(_labels(name, [group["params"] for group in tx.groups], params))
+    parameters, names = in_written_order(found_in(params), order, tx.order, labels, len(tx.groups))
     members = [[i for i, p in enumerate(parameters) if labels[p.name] == g] for g in range(len(tx.groups))]
     alone = len(tx.groups) == 1 and tx.groups[0]["params"] is None
     states = [state] if alone else [state.inner_states[g] for g in range(len(tx.groups))]
     nodes = [[n for n in jax.tree.leaves(s, is_leaf=_is_counted) if hasattr(n, "hyper")] for s in states]
     groups = [
-        {**_current(name, group, of_group), "params": indices}
+        {
+            **_current(name, group, of_group),
+            "params": indices,
+            **({} if names is None else {"param_names": [names[i] for i in indices]}),
+        }
         for group, of_group, indices in zip(tx.groups, nodes, members, strict=True)
     ]
     if name == "LBFGS":
@@ -284,7 +267,8 @@ def save(state_dict: StateDict, path: str | os.PathLike[str]) -> None:
     Tensors are named "state.0.exp_avg"; complex ones are stored as pairs of reals. All else is JSON in the metadata.
 
     Args:
-        state_dict: what `torch.optim.X.state_dict()` or `to_torch` returned, of PyTorch tensors, NumPy or JAX arrays.
+        state_dict: what `torch.optim.X.state_dict()` or `to_torch` returned, of PyTorch tensors, NumPy or JAX arrays; also
+            one whose parameters are names.
         path: of the file, which is replaced if there is one.
 
     Raises:
@@ -292,7 +276,7 @@ def save(state_dict: StateDict, path: str | os.PathLike[str]) -> None:
         TypeError: not a state dict, or a value that is neither an array nor JSON, with its name.
     """
     safetensors = _safetensors()
-    _check_state_dict(state_dict)
+    state_dict = nested(state_dict)
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     skeleton = {
         "state": {str(i): _encoded(entries, f"state.{i}", tensors) for i, entries in state_dict["state"].items()},
@@ -356,8 +340,11 @@ def load(path: str | os.PathLike[str], tensor: Callable[[Any], Any] = np.asarray
         return {key: decoded(x) for key, x in value.items()}
 
     skeleton = json.loads(metadata[_METADATA])
+    labels = {
+        str(label): label for group in skeleton["param_groups"] for label in group["params"]
+    }  # JSON's keys are strings
     return {
-        "state": {int(i): decoded(entries) for i, entries in skeleton["state"].items()},
+        "state": {labels.get(key, key): decoded(entries) for key, entries in skeleton["state"].items()},
         "param_groups": decoded(skeleton["param_groups"]),
     }
 
@@ -387,19 +374,9 @@ def _encoded(value: Any, name: str, tensors: dict[str, np.ndarray[Any, Any]]) ->
         return {_TUPLE: items} if isinstance(value, tuple) else items
     if not hasattr(value, "dtype"):
         raise TypeError(f"{name} is a {type(value).__name__}, which a file cannot hold: {value!r}")
-    x = np.array(_numpy(value), order="C")
+    x = np.array(as_numpy(value), order="C")
     tensors[name] = np.stack([x.real, x.imag], -1) if np.iscomplexobj(x) else x
     return {_TENSOR: name, "dtype": x.dtype.name}
-
-
-def _numpy(x: Any) -> Any:
-    """Return a tensor of PyTorch, an array or a number as a NumPy array."""
-    if hasattr(x, "detach"):
-        x = x.detach().cpu()
-    try:
-        return np.asarray(x)
-    except TypeError:  # PyTorch's bfloat16
-        return np.asarray(jax.dlpack.from_dlpack(x.contiguous()))
 
 
 def _handed(tensor: Callable[[Any], Any], x: Any) -> Any:
@@ -450,147 +427,14 @@ def _exactly(names: list[str]) -> str:
     return rf"\A(?:{'|'.join(map(re.escape, names))})\Z"
 
 
-def _check_state_dict(state_dict: Any) -> None:
-    if not (
-        isinstance(state_dict, Mapping)
-        and isinstance(state_dict.get("state"), Mapping)
-        and isinstance(state_dict.get("param_groups"), Sequence)
-    ):
-        keys = f" with the keys {list(state_dict)[:5]}" if isinstance(state_dict, Mapping) else ""
-        raise TypeError(
-            f"not the state_dict of a PyTorch optimizer, which has 'state' and 'param_groups': a "
-            f"{type(state_dict).__name__}{keys}"
-        )
-    for i, group in enumerate(state_dict["param_groups"]):
-        if not isinstance(group, Mapping) or "params" not in group:
-            raise TypeError(f"param_groups[{i}] is not a group of a PyTorch optimizer: it has no 'params'")
-    for i, entries in state_dict["state"].items():
-        if type(i) is not int or not isinstance(entries, Mapping):
-            raise TypeError(f"state[{i!r}] is not the state of a parameter: its key must be an index, its value a dict")
-
-
-def _parameters(params: PyTree, order: Order) -> list[_Parameter]:
-    """Return the parameters in PyTorch's order."""
-    known = {}
-    for i, (at, leaf) in enumerate(named_leaves(params)):
-        x = _array(leaf)
-        if not isinstance(x, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
-            raise TypeError(f"params must be a tree of arrays of JAX or NumPy, {at!r} is a {type(x).__name__}")
-        known[at] = _Parameter(at, i, x.shape, np.dtype(x.dtype), tuple(range(x.ndim)))
-    if order is None:
-        return list(known.values())
-    if not isinstance(order, list | tuple):
-        raise TypeError(f"order must be a list of paths or of pairs (path, layout), got {order!r}")
-    found: dict[str, _Parameter] = {}
-    items: Sequence[Any] = order
-    layout: Sequence[int] | None
-    for item in items:
-        match item:
-            case str(path):
-                layout = None
-            case [str(path), None | list() | tuple() as layout]:
-                pass
-            case _:
-                raise TypeError(f"order has {item!r}, which is neither a path nor a pair (path, layout)")
-        p = known.get(path, known.get(path.removesuffix("/value")))
-        if p is None:
-            raise ValueError(
-                f"order names {path!r}, but there is no such parameter; there are {', '.join(map(repr, known))}"
-            )
-        if p.name in found:
-            raise ValueError(f"order names {path!r} twice")
-        if layout is not None and sorted(layout) != list(range(len(p.shape))):
-            raise ValueError(f"{path!r}: the layout {tuple(layout)} is no permutation of the axes of the shape {p.shape}")
-        found[p.name] = p if layout is None else dataclasses.replace(p, layout=tuple(layout))
-    missing = [name for name in known if name not in found]
-    if missing:
-        raise ValueError(f"order does not name the parameter {', '.join(map(repr, missing))}")
-    return list(found.values())
-
-
-@functools.cache
-def _option_names() -> dict[str, frozenset[str]]:
-    """Return the keys of each class's groups; those of AdamW are Adam's."""
-    names = {
-        name: frozenset(inspect.signature(getattr(constructors, name)).parameters) - {"params", "output_axis"}
-        for name in (*_SLOTS, "LBFGS")
-    }
-    return names | {"AdamW": names["AdamW"] | {_DECOUPLED}}
-
-
-def _options(saved: Sequence[Mapping[str, Any]], overrides: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """Return the name of the class, and for each group the options for our constructor of that name."""
-    if not saved:
-        raise ValueError("param_groups is empty")
-    names = _option_names()
-    every_option = frozenset().union(*names.values())
-    classes = []
-    for i, group in enumerate(saved):
-        present = every_option & set(group)
-        fitting = [name for name, options in names.items() if options == present and name != "AdamW"]
-        if not fitting:
-            near = min(names, key=lambda name: len(names[name] ^ present))
-            raise ValueError(
-                f"param_groups[{i}] has the options of no PyTorch optimizer known here: {sorted(present)}; {near} has also "
-                f"{sorted(names[near] - present)} and not {sorted(present - names[near])}"
-            )
-        classes.append("AdamW" if fitting[0] == "Adam" and group[_DECOUPLED] else fitting[0])
-    if set(classes) == {"Adam", "AdamW"}:
-        classes = ["Adam"] * len(classes)
-    for i, name in enumerate(classes):
-        if name != classes[0]:
-            raise ValueError(f"param_groups[{i}] has the options of {name}, param_groups[0] those of {classes[0]}")
-    accepted = set(inspect.signature(getattr(constructors, classes[0])).parameters) - {"params"}
-    for key in overrides:
-        if key not in accepted:
-            raise TypeError(f"{classes[0]} has no option {key!r}; its options are {', '.join(sorted(accepted))}")
-    groups = [{key: _plain(value) for key, value in group.items() if key in accepted} | dict(overrides) for group in saved]
-    return classes[0], groups
-
-
-def _plain(option: Any) -> Any:
-    """Return an option as our constructors take it: tensors as numbers, lists as tuples."""
-    if isinstance(option, list | tuple):
-        return tuple(_plain(x) for x in option)
-    return _numpy(option).item() if hasattr(option, "dtype") else option
-
-
 def _is_scheduled(option: Any) -> bool:
     return any(map(callable, option)) if isinstance(option, tuple) else callable(option)
 
 
-def _members(name: str, saved: Sequence[Mapping[str, Any]], parameters: list[_Parameter]) -> list[list[int]]:
-    """Return the indices of each group's parameters."""
-    members = [list(group["params"]) for group in saved]
-    indices = [i for group in members for i in group]
-    if len(indices) != len(parameters):
-        raise ValueError(f"{name}: the state dict is of {len(indices)} parameters, here are {len(parameters)}")
-    group_of: dict[int, int] = {}
-    for g, group in enumerate(members):
-        if not group:
-            raise ValueError(f"{name}: param_groups[{g}] has no parameters")
-        for i in group:
-            if type(i) is not int or not 0 <= i < len(parameters):
-                raise ValueError(
-                    f"{name}: param_groups[{g}] has the parameter {i!r}, which is no index below {len(parameters)}"
-                )
-            if i in group_of:
-                raise ValueError(f"{name}: parameter {i}, {parameters[i]}, is in the groups {group_of[i]} and {g}")
-            group_of[i] = g
-    return members
-
-
-def _states(name: str, saved: Mapping[int, Mapping[str, Any]], parameters: list[_Parameter]) -> list[Mapping[str, Any]]:
-    for i in saved:
-        if not 0 <= i < len(parameters):
-            raise ValueError(f"{name}: there is a state of parameter {i}, but only {len(parameters)} parameters")
-    return [saved.get(i, {}) for i in range(len(parameters))]
-
-
-def _entry_shapes(name: str, options: Mapping[str, Any], p: _Parameter) -> dict[str, tuple[int, ...]]:
+def _entry_shapes(name: str, options: Mapping[str, Any], p: Parameter) -> dict[str, tuple[int, ...]]:
     """Return the entries that PyTorch has for the parameter, with their shapes."""
     shape = p.torch_shape
-    shapes = dict.fromkeys(_SLOTS[name], shape)
+    shapes = dict.fromkeys(SLOTS[name], shape)
     absent = {
         "momentum_buffer": name != "Muon" and _is_off(options.get("momentum")),
         "grad_avg": not options.get("centered"),
@@ -600,14 +444,14 @@ def _entry_shapes(name: str, options: Mapping[str, Any], p: _Parameter) -> dict[
         "variance": len(shape) >= 2,
     }
     shapes |= {"row_var": (*shape[:-1], 1), "col_var": (*shape[:-2], 1, *shape[-1:])} if name == "Adafactor" else {}
-    shapes |= {} if name in _WITHOUT_STEP else {"step": ()}
+    shapes |= {} if name in WITHOUT_STEP else {"step": ()}
     shapes |= {"mu": ()} if name == "ASGD" else {}
-    return {key: () if key in _SCALARS else of for key, of in shapes.items() if not absent.get(key)}
+    return {key: () if key in SCALARS else of for key, of in shapes.items() if not absent.get(key)}
 
 
-def _slots(name: str, p: _Parameter) -> dict[str, str]:
+def _slots(name: str, p: Parameter) -> dict[str, str]:
     """Return PyTorch's names for the slots of this parameter, or refuse a layout in which the method would be another."""
-    slots, axes = _SLOTS[name], len(p.shape)
+    slots, axes = SLOTS[name], len(p.shape)
     if name == "SparseAdam" and axes and p.layout[0] != 0:
         raise ValueError(
             f"SparseAdam: {p}: rows without a gradient lie along the first axis, in PyTorch and here; the layout {p.layout} "
@@ -623,30 +467,41 @@ def _slots(name: str, p: _Parameter) -> dict[str, str]:
     )
 
 
+def _entry(name: str, key: str, x: Any, p: Parameter) -> Any:
+    """Return an entry as a NumPy array."""
+    try:
+        return as_numpy(x)
+    except RuntimeError as error:
+        raise TypeError(
+            f"{name}: {p}: {key!r} is a {type(x).__name__}, not a plain tensor ({error}); of a sharded model give "
+            "get_optimizer_state_dict(model, optimizer, options=StateDictOptions(full_state_dict=True))"
+        ) from error
+
+
 def _read(
-    name: str, options: Mapping[str, Any], state: Mapping[str, Any], p: _Parameter
+    name: str, options: Mapping[str, Any], state: Mapping[str, Any], p: Parameter
 ) -> tuple[dict[str, Any], int | None]:
     """Return the slots of the parameter and its number of steps, `None` if it is not kept."""
     slots, expected = _slots(name, p), _entry_shapes(name, options, p)
-    present = {key: _numpy(x) for key, x in state.items() if x is not None}
+    present = {key: _entry(name, key, x, p) for key, x in state.items()}
     for key in present:
         if key not in expected:
             raise ValueError(f"{name}: {p} has the entry {key!r}; expected are {sorted(expected) or 'none'}")
     if not present:
         # A first momentum that is not dampened is as one that was zero before: nothing tells it from later ones.
-        return {}, None if name in _WITHOUT_STEP and _is_off(options.get("dampening", 0)) else 0
+        return {}, None if name in WITHOUT_STEP and _is_off(options.get("dampening", 0)) else 0
     for key, shape in expected.items():
         if key not in present:
             raise ValueError(f"{name}: {p} has no entry {key!r}; expected are {sorted(expected)}")
         if present[key].shape != shape:
             raise ValueError(
                 f"{name}: {p}: {key!r} has shape {present[key].shape}, expected {shape} for the parameter of shape "
-                f"{p.shape} with the layout {p.layout}"
+                f"{p.shape} with the layout {p.layout}; is it another parameter's? PyTorch numbers them group by group"
             )
-        if key not in _SCALARS and np.iscomplexobj(present[key]) != p.is_complex:
+        if key not in SCALARS and np.iscomplexobj(present[key]) != p.is_complex:
             raise TypeError(f"{name}: {p}: {key!r} is {present[key].dtype}, the parameter {p.dtype}: one is complex")
-    values = {slots[key]: x if key in _SCALARS else np.transpose(x, p.layout) for key, x in present.items() if key in slots}
-    if name in _WITHOUT_STEP:
+    values = {slots[key]: x if key in SCALARS else np.transpose(x, p.layout) for key, x in present.items() if key in slots}
+    if name in WITHOUT_STEP:
         return values, None
     step = float(present["step"])
     if step < 0 or not step.is_integer():
@@ -670,7 +525,7 @@ def _check_counts(name: str, steps: dict[str, int], count: int | None, by_leaf: 
 
 
 def _with_output_axis(
-    name: str, options: dict[str, Any], parameters: list[_Parameter], overrides: Mapping[str, Any]
+    name: str, options: dict[str, Any], parameters: list[Parameter], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
     if name != "Muon" or "output_axis" in overrides:
         return options
@@ -713,12 +568,12 @@ def _current(name: str, options: Mapping[str, Any], nodes: Sequence[Any]) -> dic
             return option
         return sign * float(stored[key])
 
-    names = _option_names()[name] & set(options)
+    names = option_names()[name] & set(options)
     found = {key: value(options[key], ours.get(key), -1 if key in _NEGATED else 1) for key in options if key in names}
-    return found | ({_DECOUPLED: True} if name == "AdamW" else {})
+    return found | ({DECOUPLED: True} if name == "AdamW" else {})
 
 
-def _written(name: str, options: Mapping[str, Any], values: Mapping[str, Any], step: int, p: _Parameter) -> dict[str, Any]:
+def _written(name: str, options: Mapping[str, Any], values: Mapping[str, Any], step: int, p: Parameter) -> dict[str, Any]:
     """Return the parameter's entries as PyTorch has them."""
     slots = _slots(name, p)
     found: dict[str, Any] = {}
@@ -727,7 +582,7 @@ def _written(name: str, options: Mapping[str, Any], values: Mapping[str, Any], s
             found[key] = step if name == "SparseAdam" else p.scalar_dtype(step)
         elif key == "mu":
             found[key] = p.scalar_dtype(1 / max(1, step - options["t0"]))
-        elif key in _SCALARS:
+        elif key in SCALARS:
             found[key] = p.scalar_dtype(jax.tree.leaves(values[slots[key]])[0])
         else:
             x = values[slots[key]]
@@ -742,7 +597,7 @@ def _written(name: str, options: Mapping[str, Any], values: Mapping[str, Any], s
 _VECTORS, _NUMBERS, _PAIRS = ("d", "prev_flat_grad"), ("t", "H_diag", "prev_loss"), ("old_dirs", "old_stps", "ro")
 
 
-def _positions(parameters: list[_Parameter]) -> np.ndarray[Any, Any]:
+def _positions(parameters: list[Parameter]) -> np.ndarray[Any, Any]:
     """Return where the coordinates of our vector of all parameters are in PyTorch's."""
     found, start = {}, 0
     for p in parameters:
@@ -754,7 +609,7 @@ def _positions(parameters: list[_Parameter]) -> np.ndarray[Any, Any]:
 
 
 def _lbfgs_values(
-    states: list[Mapping[str, Any]], parameters: list[_Parameter], history_size: int, count: int | None
+    states: list[Mapping[str, Any]], parameters: list[Parameter], history_size: int, count: int | None
 ) -> dict[str, Any]:
     """Return the fields of our state that are not as at the beginning."""
     for p, entries in zip(parameters[1:], states[1:], strict=True):
@@ -779,7 +634,7 @@ def _lbfgs_values(
     at, n_pairs = _positions(parameters), len(state["ro"])
 
     def vector(key: str, x: Any) -> Any:
-        x = _numpy(x)
+        x = as_numpy(x)
         if x.shape != at.shape:
             raise ValueError(f"LBFGS: {first}: {key!r} has shape {x.shape}, expected {at.shape}, all parameters together")
         return x[at]
@@ -790,17 +645,17 @@ def _lbfgs_values(
                 f"LBFGS: {first}: {key!r} has {len(state[key])} rows, 'ro' {n_pairs}; expected as many, at most "
                 f"{history_size}"
             )
-    values |= {key: vector(key, state[key]) for key in _VECTORS} | {key: float(_numpy(state[key])) for key in _NUMBERS}
+    values |= {key: vector(key, state[key]) for key in _VECTORS} | {key: float(as_numpy(state[key])) for key in _NUMBERS}
     values["n_pairs"] = n_pairs
     for key in _PAIRS:
-        rows = [float(_numpy(x)) if key == "ro" else vector(key, x) for x in state[key]]
+        rows = [float(as_numpy(x)) if key == "ro" else vector(key, x) for x in state[key]]
         full = np.zeros((history_size,) + (() if key == "ro" else at.shape))
         full[:n_pairs] = rows if rows else full[:0]
         values[key] = full
     return values
 
 
-def _lbfgs_entries(state: LBFGSState, parameters: list[_Parameter], hand: Callable[[Any], Any]) -> dict[int, Any]:
+def _lbfgs_entries(state: LBFGSState, parameters: list[Parameter], hand: Callable[[Any], Any]) -> dict[int, Any]:
     if not state.func_evals:
         return {}
     counters = {"func_evals": int(state.func_evals), "n_iter": int(state.n_iter)}

@@ -92,14 +92,14 @@ class TorchOptimizer(optax.GradientTransformationExtraArgs):  # type: ignore[mis
     """A gradient transformation that knows PyTorch's name and options for itself."""
 
     @classmethod
-    def of(cls, name: str, groups: tuple[dict[str, Any], ...], tx: Tx) -> "TorchOptimizer":
+    def of(cls, name: str, groups: tuple[dict[str, Any], ...], tx: Tx, order: Any = None) -> "TorchOptimizer":
         """Hold `tx` with what it is called; `update` has it, so that what takes the pair apart can put it together again."""
         inner = optax.with_extra_args_support(tx)
 
         def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
             return inner.update(updates, state, params, **extra)
 
-        update.name, update.groups = name, groups  # type: ignore[attr-defined]
+        update.name, update.groups, update.order = name, groups, order  # type: ignore[attr-defined]
         return cls(inner.init, update)
 
     @property
@@ -111,6 +111,11 @@ class TorchOptimizer(optax.GradientTransformationExtraArgs):  # type: ignore[mis
     def groups(self) -> tuple[dict[str, Any], ...]:
         """The options of each parameter group, defaults filled in; `"params"` are its patterns, `None` for the rest."""
         return self.update.groups
+
+    @property
+    def order(self) -> Any:
+        """Which parameters are PyTorch's, if `checkpoint.from_torch` made this: an `order` for `checkpoint.to_torch`."""
+        return self.update.order
 
 
 def _optimizer(

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 from flax import nnx
 from record import torch_in_float64
 
@@ -25,6 +25,9 @@ import jaxopt_lec as jl
 from jaxopt_lec.compat import checkpoint
 from jaxopt_lec.compat import torch as like_torch
 from jaxopt_lec.compat.checkpoint import CONV1D, CONV2D, CONV3D, LINEAR, from_torch, load, save, to_torch
+from jaxopt_lec.compat.state_dicts import as_numpy, option_names
+
+torch = pytest.importorskip("torch")
 
 BEFORE, AFTER = 5, 6
 TOLERANCE = 1e-10
@@ -65,8 +68,10 @@ class Case:
         return " ".join(words + ["groups"] * bool(self.groups) + ["complex"] * self.is_complex)
 
     @property
-    def order(self) -> list[tuple[str, tuple[int, ...]]]:
-        return [(path, layout) for path, _, layout in self.tree]
+    def order(self) -> list[Any]:
+        """The paths and layouts, one list for each group if there are several."""
+        items = iter([(path, layout) for path, _, layout in self.tree])
+        return [list(itertools.islice(items, size)) for size, _ in self.groups] or list(items)
 
     def start(self) -> list[np.ndarray]:
         """The parameters before the first step, as PyTorch has them."""
@@ -457,6 +462,127 @@ def test_the_layouts_are_flax_layouts():
         assert np.transpose(module.weight.detach().numpy(), layout).shape == ours.kernel.shape
 
 
+# --- names and groups, as PyTorch itself writes them
+
+# Three groups, whose parameters all have one shape. The model's order is another one, and the tree's a third.
+SQUARES = ("b.in", "b.out", "a.in", "a.out", "c.in", "c.out")
+GROUPS = ((("a.out", "c.in"), 0.0), (("c.out", "b.out", "a.in"), 0.3), (("b.in",), 0.9))
+
+
+class Squares(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        for module in "bac":
+            own = torch.nn.ParameterDict({name: torch.randn(2, 2) for name in ("in", "out")})
+            self.register_module(module, own)
+
+    def steps(self, optimizer, steps):
+        for step in steps:
+            for i, p in enumerate(self.parameters()):
+                p.grad = p.detach() * 0.3 + torch.tensor(squares_noise(step, i))
+            optimizer.step()
+        return self
+
+
+def squares_noise(step, i):
+    return np.random.default_rng([step, i]).normal(size=(2, 2))
+
+
+def squares_optimizer(model, with_names):
+    of = dict(model.named_parameters())
+    groups = [
+        {"params": [(name, of[name]) if with_names else of[name] for name in names], "weight_decay": decay}
+        for names, decay in GROUPS
+    ]
+    return torch.optim.AdamW(groups, lr=0.1)
+
+
+def squares_tree(model):
+    return {
+        module: {name: jnp.array(getattr(model, module)[name].detach().numpy()) for name in ("in", "out")}
+        for module in "abc"
+    }
+
+
+def plainly(model, optimizer):
+    return optimizer.state_dict()
+
+
+def by_distributed(model, optimizer, **options):
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+
+    return get_optimizer_state_dict(model, optimizer, options=StateDictOptions(**options))
+
+
+BY_GROUP = [[name.replace(".", "/") for name in names] for names, _ in GROUPS]
+
+
+@pytest.mark.parametrize(
+    ("with_names", "state_dict", "order"),
+    [
+        (True, plainly, None),
+        (False, plainly, BY_GROUP),
+        (True, plainly, BY_GROUP),
+        (False, by_distributed, None),
+        (True, functools.partial(by_distributed, flatten_optimizer_state_dict=True), None),
+    ],
+    ids=["names", "lists", "both", "distributed", "flattened"],
+)
+def test_groups_of_equal_shapes_go_on_and_back(with_names, state_dict, order):
+    torch.manual_seed(0)
+    model = Squares()
+    optimizer = squares_optimizer(model, with_names)
+    params = squares_tree(model.steps(optimizer, range(3)))
+    tx, state = from_torch(state_dict(model, optimizer), params, order)
+    for step in range(3, 6):
+        gradients = {at: params[at[0]][at[2:]] * 0.3 + jnp.array(squares_noise(step, i)) for i, at in enumerate(SQUARES)}
+        gradients = {module: {name: gradients[f"{module}.{name}"] for name in ("in", "out")} for module in "abc"}
+        updates, state = tx.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    assert largest(params, squares_tree(model.steps(optimizer, range(3, 6)))) < TOLERANCE
+    expected = optimizer.state_dict()
+    written = to_torch(tx, state, params, tensor=torch.as_tensor)
+    assert [group["params"] for group in written["param_groups"]] == [[0, 1], [2, 3, 4], [5]]
+    assert [group["weight_decay"] for group in written["param_groups"]] == [decay for _, decay in GROUPS]
+    for i, entries in expected["state"].items():
+        for key, x in entries.items():
+            np.testing.assert_allclose(written["state"][i][key], x, rtol=1e-12)
+    names = [list(names) if with_names or order is None else None for names, _ in GROUPS]
+    assert [group.get("param_names") for group in written["param_groups"]] == names
+
+
+def test_the_orders_of_the_model_are_refused_for_groups_of_equal_shapes():
+    model = Squares()
+    paths = [name.replace(".", "/") for name in SQUARES]
+    for with_names, message in ((False, "order does not say which parameters"), (True, "order has 'b/in' where .* 'a.out'")):
+        optimizer = squares_optimizer(model, with_names)
+        params = squares_tree(model.steps(optimizer, range(1)))
+        with pytest.raises(ValueError, match=message):
+            from_torch(optimizer.state_dict(), params, paths)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.tree is DENSE and not case.is_complex and not case.groups], ids=str
+)
+def test_what_older_versions_lack_is_what_pytorch_fills_in(case):
+    theirs = TorchRun(case, case.start()).go(range(2))
+    saved = copy.deepcopy(theirs.optimizer.state_dict())
+    later = {"foreach", "maximize", "capturable", "differentiable", "fused"}
+    later |= {"SGD": {"nesterov"}, "RMSprop": {"momentum", "centered"}}.get(case.optimizer, {"decoupled_weight_decay"})
+    later -= {"maximize"} if case.optimizer == "Adafactor" else set()  # it has always had that
+    (group,) = saved["param_groups"]
+    for key in later & set(group):
+        if not group[key]:  # what an older version could not have had set
+            del group[key]
+    for entries in saved["state"].values():
+        for key in {"step", "mu_product", "eta", "mu"} & set(entries):
+            entries[key] = int(entries[key]) if key == "step" else float(entries[key])
+    params = tree_of(case, theirs.values)
+    tx, state = from_torch(copy.deepcopy(saved), params, case.order, optimizer=case.optimizer)
+    theirs.optimizer.load_state_dict(saved)
+    assert plain(to_torch(tx, state, params, case.order, torch.as_tensor)) == plain(theirs.optimizer.state_dict())
+
+
 # --- schedules, overrides, values in force
 
 
@@ -629,7 +755,7 @@ def test_narrow_parameters_keep_their_dtypes(dtype, name, tmp_path):
         p.grad = p.detach() * 0.3
         optimizer.step()
     state_dict = optimizer.state_dict()
-    params = {"w": jnp.array(checkpoint._numpy(p)).T}
+    params = {"w": jnp.array(as_numpy(p)).T}
     with jax.enable_x64(False):
         tx, state = from_torch(state_dict, params, [("w", LINEAR)])
         assert {x.dtype for x in jax.tree.leaves(state)} <= {jnp.dtype("float32"), jnp.dtype("int32")}
@@ -811,7 +937,12 @@ def test_wrong_state_dicts_are_refused(change, kind, message):
         ([0, 1], TypeError, "order has 0, which is neither a path nor a pair"),
         ([(0, LINEAR)], TypeError, "which is neither a path nor a pair"),
         ([("embedding", 1)], TypeError, r"order has \('embedding', 1\), which is neither"),
-        (None, ValueError, "'embedding': 'exp_avg.* has shape"),  # in the order of jax.tree.leaves
+        (None, ValueError, "the state dict has 2 groups and no names of parameters. PyTorch numbers .* of 2 and 2 paths"),
+        (
+            [["layer/kernel"], ["layer/bias.gain", "layer/bias", "embedding"]],
+            ValueError,
+            "2 groups of 1 and 3 .* 2 of 2 and 2",
+        ),
     ],
 )
 def test_wrong_orders_are_refused(order, kind, message):
@@ -994,6 +1125,6 @@ def test_torch_is_not_imported():
 
 
 def test_the_options_are_those_of_the_installed_pytorch():
-    for name, options in checkpoint._option_names().items():
+    for name, options in option_names().items():
         theirs = set(inspect.signature(getattr(torch.optim, name)).parameters) - {"params"}
         assert options == theirs | ({"decoupled_weight_decay"} if name == "AdamW" else set())
