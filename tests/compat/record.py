@@ -171,7 +171,7 @@ def _keras_trajectory(keras: Any, case: Case) -> np.ndarray:
 
 TRAJECTORY_OF = {"torch": torch_trajectory, "keras": keras_trajectory}
 TORCH = "SGD Adagrad RMSprop Adadelta Adam AdamW NAdam RAdam Adamax ASGD Rprop Adafactor Muon SparseAdam LBFGS"
-KERAS = "SGD Adagrad RMSprop Adadelta Adam AdamW Adamax Nadam Ftrl Lion Adafactor Lamb Muon"
+KERAS = "SGD Adagrad RMSprop Adadelta Adam AdamW Adamax Nadam Ftrl Lion Adafactor Lamb Muon ScheduleFreeAdamW"
 OPTIMIZERS = {"torch": tuple(TORCH.split()), "keras": tuple(KERAS.split())}
 
 
