@@ -735,7 +735,7 @@ def _then_rate(name: str, direction: Tx) -> Step:
     return lambda rate: chain(name, direction, scale_by_learning_rate(learning_rate=rate))
 
 
-# Keras divides by β₁, to find x; at 1 it would be the iterate that is trained, and no look-ahead would be left.
+# Above 0, because x is found by dividing by β₁.
 OpenDecay: TypeAlias = Annotated[float, Range(0, 1, closed="neither")]
 
 
@@ -782,16 +782,15 @@ def ScheduleFreeAdamW(
     warmup_steps: NonNegativeNumber = 0,
     **options: Unpack[KerasOptions],
 ) -> Step:
-    """Keras `ScheduleFreeAdamW`: z ← z − ηₜ g/(√v̂ + ε); x ← x + (z − x)/t; θ = y ← (1−β₁) z + β₁ x.
+    """Keras `ScheduleFreeAdamW`: z ← z − ηₜ g/(√v̂ + ε); x ← x + (z − x)/t; θ ← (1−β₁) z + β₁ x.
 
-    ηₜ = η min(1, t/w). What is trained, and where gradients are taken, is y; `schedule_free_parameters` gives x, with which
-    the paper evaluates. Keras evaluates with y. The weights of the mean are 1/t, whatever the rate is, where the paper's
-    follow ηₜ²: alike without a warmup and without a schedule. Weight decay shrinks y before the step and leaves z alone;
-    it moves x, therefore, by 1/β₁ of what it moves y.
+    ηₜ = η min(1, t/w). Gradients are taken at θ, which the paper calls y; `schedule_free_parameters` gives x, with which the
+    paper evaluates. Keras evaluates with y. The mean x weighs all steps alike, where the paper weighs them by ηₜ² (1−β₂ᵗ).
+    Weight decay shrinks y before the step and leaves z alone: a decay of y by δ moves x by δ/β₁, where the paper moves z.
 
     Args:
         learning_rate, epsilon: η, ε in [0, ∞).
-        beta_1: β₁ in (0, 1), a number: x is found from y and z with it, so a new one in the state moves x.
+        beta_1: β₁ in (0, 1), no schedule: x is found from y and z by means of it, so a new one in the state moves x.
         beta_2: β₂ in [0, 1).
         warmup_steps: w in [0, ∞), the steps in which the rate rises to η; 0 is no warmup. Weight decay has the full η.
         **options: see `KerasOptions`.

@@ -29,7 +29,7 @@ def test_every_optimizer_of_pytorch_is_here(live_torch):
 
 
 def test_every_optimizer_of_keras_is_here(live_keras):
-    around_others = {"LossScaleOptimizer", "MultiOptimizer"}  # the second is `optax.partition`: see docs/coming_from_keras.md
+    around_others = {"LossScaleOptimizer", "MultiOptimizer"}  # the second is `optax.partition`
     theirs = optimizers_of(live_keras.optimizers, live_keras.optimizers.Optimizer)
     assert theirs - around_others == set(OPTIMIZERS["keras"])
     assert theirs - {"MultiOptimizer"} == {name for name in ours_keras.__all__ if hasattr(live_keras.optimizers, name)}
