@@ -351,6 +351,18 @@ def muon(
     return step
 
 
+@loop
+def schedule_free_of_optax(s: Slots, g: Any, theta: Any, t: int, eta: float) -> Any:
+    """Schedule-Free AdamW whose weights are the squares of the largest rate so far, those of the next steps among them."""
+    z = s.z if t > 1 else theta
+    x = (theta - (1 - 0.9) * z) / 0.9
+    s.v = 0.999 * s.v + 0.001 * g**2
+    s.z = z - eta * g / np.sqrt(s.v / (1 - 0.999**t))
+    s.largest = max(s.largest, RATES[t])
+    s.weights += s.largest**2
+    return 0.1 * s.z + 0.9 * (x + s.largest**2 / s.weights * (s.z - x))
+
+
 def rprop(turn: str) -> Loop:
     """Rprop, which at a turn of the sign takes the last step "back", goes on with a "smaller" step, or is "late" always."""
 
@@ -914,6 +926,25 @@ def accumulation_rows() -> list[Row]:
             notes={"paper": "Riedmiller and Braun, 1993; iRprop−, Igel and Hüsken, 2000, has no step."},
         ),
         Row(
+            "Schedule-Free AdamW",
+            "weights of the mean x",
+            {
+                "ηₜ²(1 − β₂ᵗ)": of(oracles.schedule_free_adamw, eps=0.0),
+                "equal": of(oracles.schedule_free_adamw, eps=0.0, uniform_weights=True),
+                "the largest η² up to ηₜ₊₁": schedule_free_of_optax,
+            },
+            paper="ηₜ²(1 − β₂ᵗ)",
+            runs={"Keras": "ScheduleFreeAdamW(η)", "Optax": "optax.contrib.schedule_free_adamw(η)"},
+            ours={
+                "equal": "compat.keras.ScheduleFreeAdamW(η)",
+                "the largest η² up to ηₜ₊₁": "optax.contrib.schedule_free(jl.adam(η, b1=0.0), η)",
+                "ηₜ²(1 − β₂ᵗ)": "(not here: give Optax a schedule of them for its weights)",
+            },
+            default=False,
+            scheduled=True,
+            problems=(STEEP,),
+        ),
+        Row(
             "Adam, complex z",
             "v averages",
             {"|z|²": of(oracles.adam, eps=0.0), "Re² and Im² apart": adam_of_parts, "z²": adam_of_squares},
@@ -1019,6 +1050,30 @@ def weight_decay_rows() -> list[Row]:
             default=False,
             problems=(MATRIX,),
             loose={"Keras": KERAS_FLOAT32, "Optax": OPTAX_FLOAT32},
+        ),
+        Row(
+            "Schedule-Free AdamW",
+            "`weight_decay`",
+            {
+                "λy, of z": [
+                    of(oracles.schedule_free_adamw, eps=0.0, weight_decay=λ),
+                    of(oracles.schedule_free_adamw, eps=0.0, weight_decay=λ, corrects_rate=False),
+                ],
+                "λy, of x": [
+                    of(oracles.schedule_free_adamw, eps=0.0, weight_decay=λ, corrects_rate=False, decays_x=True),
+                ],
+            },
+            paper="λy, of z",
+            runs={
+                "Keras": "ScheduleFreeAdamW(η, weight_decay=λ)",
+                "Optax": "optax.contrib.schedule_free_adamw(η, weight_decay=λ)",
+            },
+            ours={
+                "λy, of z": "optax.contrib.schedule_free(jl.adamw(η, b1=0.0, weight_decay=λ), η)",
+                "λy, of x": "compat.keras.ScheduleFreeAdamW(η, weight_decay=λ)",
+            },
+            default=False,
+            problems=(STEEP,),
         ),
         Row(
             "FTRL",
@@ -1473,6 +1528,10 @@ DEFAULTS: dict[str, tuple[str, dict[str, str]]] = {
             "least step": "step_sizes[0] min_step_size step_min",
             "largest step": "step_sizes[1] max_step_size step_max",
         },
+    ),
+    "Schedule-Free AdamW": (
+        "- ScheduleFreeAdamW contrib.schedule_free_adamw -",
+        {"w, warmup": "warmup_steps", "power of the weights": "weight_lr_power"},
     ),
     "ASGD": ("ASGD - - asgd", {"λ": "lambd decay", "α": "alpha power", "t₀": "t0 start"}),
 }

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxopt_lec.arithmetic import abs2, ema
+from jaxopt_lec.arithmetic import abs2, ema, one_minus_power, sqrt
 from jaxopt_lec.compat.arguments import (
     AtLeastOne,
     Decay,
@@ -65,7 +65,7 @@ from jaxopt_lec.optimizers.nesterov import scale_by_nesterov
 from jaxopt_lec.optimizers.rmsprop import scale_by_centered_rmsprop, scale_by_rmsprop
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
 from jaxopt_lec.paths import check_matched, map_by_name, named_leaves
-from jaxopt_lec.slots import compute_dtype
+from jaxopt_lec.slots import compute_dtype, real_dtype, zeros_real
 
 __all__ = [
     "SGD",
@@ -79,10 +79,14 @@ __all__ = [
     "KerasOptions",
     "Lamb",
     "Lion",
+    "LossScaleOptimizer",
+    "LossScaleState",
     "Muon",
     "Nadam",
     "RMSprop",
+    "ScheduleFreeAdamW",
     "SharedOptions",
+    "schedule_free_parameters",
 ]
 
 P = ParamSpec("P")
@@ -742,3 +746,176 @@ def _partition(transformations: dict[str, Tx], label: Callable[[str, Any], str])
 
 def _then_rate(name: str, direction: Tx) -> Step:
     return lambda rate: chain(name, direction, scale_by_learning_rate(learning_rate=rate))
+
+
+# Above 0, because x is found by dividing by β₁.
+OpenDecay: TypeAlias = Annotated[float, Range(0, 1, closed="neither")]
+
+
+def _copied(p: jax.Array, hyper: Mapping[str, jax.Array]) -> jax.Array:
+    # A copy, because parameters and state may be donated to one call.
+    return jnp.array(p, dtype=compute_dtype(p.dtype), copy=True)
+
+
+@equation(z=_copied, v=zeros_real)
+def scale_by_schedule_free_adam(
+    g: Any,
+    s: Any,
+    p: Any,
+    t: Any,
+    *,
+    learning_rate: NonNegative = 0.0025,
+    b1: OpenDecay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    warmup_steps: NonNegative = 0.0,
+) -> tuple[Any, dict[str, Any]]:
+    """Step along Adam's direction without momentum, and average the iterates; see `ScheduleFreeAdamW`.
+
+    The parameter is y; x is found from it and z, and so a change of y from outside, such as weight decay, is one of x.
+    """
+    v = ema(s.v, abs2(g), b2)
+    rate = learning_rate * jnp.minimum(1, t / jnp.maximum(1, warmup_steps))
+    z = s.z - rate * g / (sqrt(v / one_minus_power(b2, t)) + eps)
+    x = _averaged_iterate(p, s.z, b1)
+    x = x + (z - x) / t
+    return (1 - b1) * z + b1 * x - p, {"z": z, "v": v}
+
+
+def _averaged_iterate(y: Any, z: Any, b1: Any) -> Any:
+    return (y - (1 - b1) * z) / b1
+
+
+@_optimizer()
+def ScheduleFreeAdamW(
+    learning_rate: NonNegative = 0.0025,
+    beta_1: OpenDecay = 0.9,
+    beta_2: Decay = 0.999,
+    epsilon: NonNegative = 1e-8,
+    warmup_steps: NonNegativeNumber = 0,
+    **options: Unpack[KerasOptions],
+) -> Step:
+    """Keras `ScheduleFreeAdamW`: z ← z − ηₜ g/(√v̂ + ε); x ← x + (z − x)/t; θ ← (1−β₁) z + β₁ x.
+
+    ηₜ = η min(1, t/w). Gradients are taken at θ, which the paper calls y; `schedule_free_parameters` gives x, with which the
+    paper evaluates. Keras evaluates with y. The mean x weighs all steps alike, where the paper weighs them by ηₜ² (1−β₂ᵗ).
+    Weight decay shrinks y before the step and leaves z alone: a decay of y by δ moves x by δ/β₁, where the paper moves z.
+
+    Args:
+        learning_rate, epsilon: η, ε in [0, ∞).
+        beta_1: β₁ in (0, 1), no schedule: x is found from y and z by means of it, so a new one in the state moves x.
+        beta_2: β₂ in [0, 1).
+        warmup_steps: w in [0, ∞), the steps in which the rate rises to η; 0 is no warmup. Weight decay has the full η.
+        **options: see `KerasOptions`.
+
+    Slots: z, which starts as the parameter (Keras's `momentum`); v (`velocity`). Errors: ValueError without `params`.
+
+    Reference: A. Defazio et al., The road less scheduled, 2024, arXiv 2405.15682.
+    """
+
+    def step(rate: ScalarOrSchedule) -> Tx:
+        return scale_by_schedule_free_adam(learning_rate=rate, b1=beta_1, b2=beta_2, eps=epsilon, warmup_steps=warmup_steps)
+
+    return step
+
+
+def schedule_free_parameters(params: PyTree, state: PyTree) -> PyTree:
+    """Return the averaged iterate x = (y − (1−β₁) z)/β₁ of `ScheduleFreeAdamW`, for evaluation; training goes on with y.
+
+    Args:
+        params: the parameters y that are trained.
+        state: the state of `ScheduleFreeAdamW`, alone or inside other transformations.
+
+    Returns:
+        x, a tree like `params`, in its dtypes. Nothing is swapped: keep `params` for the next step.
+
+    Raises:
+        KeyError: `state` holds no state of `ScheduleFreeAdamW`, or several.
+        ValueError: it is the state of other parameters.
+    """
+    states = [node for node in jax.tree.leaves(state, is_leaf=_is_schedule_free) if _is_schedule_free(node)]
+    if len(states) != 1:
+        raise KeyError(f"schedule_free_parameters: the state holds {len(states)} states of ScheduleFreeAdamW, expected one")
+    # By leaves, because NNX keeps the state's arrays in variables of other types than the parameters'.
+    (b1,) = jax.tree.leaves(states[0].hyper["b1"])
+    treedef: Any
+    ys, treedef = jax.tree.flatten(params)
+    ys, zs = [jnp.asarray(y) for y in ys], jax.tree.leaves(states[0].slots["z"])
+    if [y.shape for y in ys] != [z.shape for z in zs]:
+        raise ValueError("schedule_free_parameters: the state is one of other parameters: their shapes differ")
+    xs = [_averaged_iterate(y.astype(z.dtype), z, b1.astype(z.dtype)).astype(y.dtype) for y, z in zip(ys, zs, strict=True)]
+    return treedef.unflatten(xs)
+
+
+def _is_schedule_free(x: Any) -> bool:
+    return isinstance(x, EquationState) and set(x.slots) == {"v", "z"} and "warmup_steps" in x.hyper
+
+
+class LossScaleState(NamedTuple):
+    """The state of `LossScaleOptimizer`.
+
+    Attributes:
+        step_counter: number of steps since the scale last changed, int32 scalar.
+        dynamic_scale: what the loss of the next step is to be multiplied by, float32 scalar.
+        inner: the state of the optimizer inside.
+    """
+
+    step_counter: jax.Array
+    dynamic_scale: jax.Array
+    inner: Any
+
+
+def LossScaleOptimizer(
+    inner_optimizer: optax.GradientTransformation,
+    initial_scale: PositiveNumber = 2.0**15,
+    dynamic_growth_steps: AtLeastOne = 2000,
+    name: str | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Keras `LossScaleOptimizer`: divide the gradient by a scale that follows what the numbers' format can hold.
+
+    Multiply the loss by `optax.tree.get(state, "dynamic_scale")`. Where a gradient is infinite or NaN, nothing is updated
+    and the scale is halved; after so many steps in a row without one it is doubled.
+
+    Args:
+        inner_optimizer: the optimizer inside. Keras switches its `loss_scale_factor` off; here it should have none.
+        initial_scale: the first scale, in (0, ∞).
+        dynamic_growth_steps: the steps until the scale is doubled, from 1.
+        name: has no effect.
+
+    State: `LossScaleState`. Errors: TypeError where `inner_optimizer` is no optimizer, and for arguments as above.
+    """
+    own = "LossScaleOptimizer"
+    signature = inspect.signature(LossScaleOptimizer)
+    if not isinstance(inner_optimizer, optax.GradientTransformation):
+        raise TypeError(f"{own}: inner_optimizer must be an optimizer, such as Adam(), got {inner_optimizer!r}")
+    checked(
+        own,
+        signature,
+        {"initial_scale": initial_scale, "dynamic_growth_steps": dynamic_growth_steps, "name": name},
+    )
+    tx = optax.with_extra_args_support(inner_optimizer)
+
+    def init(params: PyTree) -> LossScaleState:
+        scale = jnp.array(initial_scale, jnp.float32, copy=True)
+        return LossScaleState(jnp.zeros((), jnp.int32), scale, tx.init(params))
+
+    def update(updates: PyTree, state: LossScaleState, params: PyTree = None, **extra: Any) -> tuple[PyTree, Any]:
+        def step() -> tuple[PyTree, LossScaleState]:
+            directions, inner = tx.update(jax.tree.map(unscaled, updates), state.inner, params, **extra)
+            grows = state.step_counter == dynamic_growth_steps - 1
+            scale = jnp.where(grows, 2 * state.dynamic_scale, state.dynamic_scale)
+            return directions, LossScaleState(jnp.where(grows, 0, state.step_counter + 1), scale, inner)
+
+        def skip() -> tuple[PyTree, LossScaleState]:
+            still = jax.tree.map(lambda u: jnp.zeros(u.shape, u.dtype), jax.eval_shape(step)[0])
+            return still, LossScaleState(jnp.zeros_like(state.step_counter), state.dynamic_scale / 2, state.inner)
+
+        def unscaled(g: jax.Array) -> jax.Array:
+            # In float32 at least: in float16 the quotient would be as small as what the scale was to save.
+            dtype = compute_dtype(g.dtype)
+            return g.astype(dtype) / state.dynamic_scale.astype(real_dtype(dtype)).astype(dtype)
+
+        finite = [jnp.isfinite(g).all() for g in jax.tree.leaves(updates)]
+        return jax.lax.cond(jnp.all(jnp.array(finite)), step, skip)
+
+    return guarded(own, _on_arrays(own, optax.GradientTransformationExtraArgs(init, update), {}))

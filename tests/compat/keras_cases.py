@@ -98,6 +98,12 @@ OWN: dict[str, list[Options]] = {
         {"learning_rate": 0.02, "muon_a": 2.0, "muon_b": -1.5, "muon_c": 0.5, "ns_steps": 3, "rms_rate": 0.5},
         {"learning_rate": 0.02, "weight_decay": None, "adam_weight_decay": None},
     ],
+    "ScheduleFreeAdamW": [
+        {},
+        {"learning_rate": 0.05, "epsilon": 0.1},
+        {"learning_rate": 0.05, "beta_1": 0.7, "beta_2": 0.9, "warmup_steps": 10},
+        {"learning_rate": 0.05, "beta_1": 0.98, "epsilon": 1e-2, "warmup_steps": 100},
+    ],
 }
 
 # One lively set of options for each, that the ways of use and the shared options are crossed with.
@@ -115,6 +121,7 @@ LIVELY: dict[str, Options] = {
     "Adafactor": {"learning_rate": 0.03},
     "Lamb": {"learning_rate": 0.05, "epsilon": 1e-2},
     "Muon": {"learning_rate": 0.02},
+    "ScheduleFreeAdamW": {"learning_rate": 0.05, "epsilon": 1e-2, "warmup_steps": 6},
 }
 
 DECAYED: Options = {"weight_decay": 0.3, "exclude_from_weight_decay": ("bias", "scale$|nothing")}
@@ -148,6 +155,9 @@ SHARED: list[tuple[str, Options]] = [
     ("SGD", {"gradient_accumulation_steps": 3, "global_clipnorm": 1.0, "loss_scale_factor": 4.0} | DECAYED),
     ("SGD", {"gradient_accumulation_steps": 3} | AVERAGED),
     ("Adam", {"gradient_accumulation_steps": 3} | AVERAGED | {"ema_overwrite_frequency": 2}),
+    ("ScheduleFreeAdamW", {"clipnorm": 0.5}),
+    ("ScheduleFreeAdamW", AVERAGED | {"ema_overwrite_frequency": 4}),
+    ("ScheduleFreeAdamW", {"gradient_accumulation_steps": 3, "global_clipnorm": 1.0, "loss_scale_factor": 4.0} | DECAYED),
 ]
 
 # Several at once, and the ways in which they could be in each other's way.
@@ -162,6 +172,7 @@ COMBINED: list[tuple[str, Options, dict[str, Any]]] = [
     ("Muon", {"exclude_embeddings": False, "clipvalue": 0.3}, {"missing": True, "scheduled": True}),
     ("SGD", {"gradient_accumulation_steps": 2}, {"missing": True}),
     ("Adam", {"gradient_accumulation_steps": 4} | DECAYED, {"missing": True, "scheduled": True}),
+    ("ScheduleFreeAdamW", {"clipvalue": 0.3} | DECAYED, {"missing": True, "scheduled": True}),
     # A rate above 1/√t, which holds it down; with large steps, so only a few of them.
     ("Adafactor", {"learning_rate": 0.4, "relative_step": False}, {"steps": 20}),
     ("Adafactor", {"learning_rate": 0.4, "relative_step": True}, {"steps": 20}),

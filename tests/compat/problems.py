@@ -181,6 +181,12 @@ class Case:
         """The steps after which the trajectory is kept."""
         return tuple(step for step in RECORDED if step <= self.steps)
 
+    def excess(self, stored: np.ndarray, ours: np.ndarray) -> float:
+        """The largest `excess` of a trajectory: above 1 the two do not agree."""
+        if stored.shape != ours.shape:
+            return np.inf
+        return float(np.max(excess(stored, ours, flat(self.problem.start()))))
+
     def absent(self, step: int) -> frozenset[str]:
         """Paths whose gradient is None in step `step` from 0: one half or the other, for one step or two in a row."""
         return frozenset(path for i, path in enumerate(self.problem.paths) if self.missing and (i + step.bit_count()) % 2)

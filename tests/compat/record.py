@@ -1,8 +1,9 @@
-"""Record what the live frameworks do: `python tests/compat/record.py torch|keras [--out DIR] [--check] [-k SUBSTRING]`.
+"""Record what the live frameworks do: `python tests/compat/record.py torch|keras|lbfgs [--out DIR] [--check] [-k PART]`.
 
-Every case of the framework's table is followed with the framework's own class, and the parameters after a few of the steps
-are written to DIR/torch.npz or DIR/keras.npz. With --check nothing is written: what the installed framework does now is
-compared with what is stored there, and the exit status is 1 where a trajectory differs by more than 1e-10.
+Every case of a table is followed with the framework's own class, and the parameters after a few of the steps are written to
+DIR/torch.npz, DIR/keras.npz or DIR/lbfgs.npz, which is PyTorch's LBFGS on losses that are hard to search. With --check
+nothing is written: what the installed framework does now is compared with what is stored there, and the exit status is 1
+where a trajectory differs by more than 1e-10.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from problems import RATES, Case, Problem, excess, flat, group_of, loss
+from lbfgs_cases import Case as SearchCase
+from problems import RATES, Case, Problem, flat, group_of, loss
 
 TRAJECTORIES = Path(__file__).parent / "trajectories"
 
@@ -101,6 +103,48 @@ def _torch_gradient(torch: Any, problem: Problem, g: np.ndarray) -> Any:
     return gradient.to_sparse(1) if problem.sparse else gradient  # of the rows that are not entirely zero
 
 
+def lbfgs_trajectory(case: SearchCase) -> np.ndarray:
+    """PyTorch's steps as far as rounding does not decide: disturbed runs stay ten times closer than ours must; then NaN."""
+    with torch_in_float64() as torch:
+        found = []
+        for options, start in case.searches():
+            exact = _search(torch, case, options, start)
+            disturbed = [_search(torch, case, options, start, k * np.finfo(np.float64).eps) for k in (-2, -1, 1, 2)]
+            steps = range(1, case.steps + 1)
+            together = [all(case.excess(exact[None, :i], run[None, :i]) < 0.1 for run in disturbed) for i in steps]
+            found.append(np.where(np.array(together)[:, None], exact, np.nan))
+    return np.stack(found)
+
+
+def _search(
+    torch: Any, case: SearchCase, options: Mapping[str, Any], start: Mapping[str, np.ndarray], noise: float = 0.0
+) -> np.ndarray:
+    """Take PyTorch's steps; with noise, every loss and gradient is off by as much, relatively."""
+    random = np.random.default_rng(5)
+    params = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in start.items()}
+    optimizer = torch.optim.LBFGS(params.values(), **options)
+
+    def off(*shape: int) -> Any:
+        return torch.tensor(1 + noise * random.choice([-1.0, 1.0], shape))
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = case.loss(torch, params)
+        loss.backward()
+        for p in params.values():
+            if p.grad is not None:
+                p.grad.mul_(off(*p.shape))
+        return loss * off()
+
+    steps = []
+    for _ in range(case.steps):
+        optimizer.step(closure)
+        state = next(iter(optimizer.state.values()))
+        counts = [np.array([state["n_iter"], state["func_evals"]], np.float64)]
+        steps.append(np.concatenate([p.detach().numpy().ravel() for p in params.values()] + counts))
+    return np.stack(steps)
+
+
 @contextlib.contextmanager
 def keras_in_float64() -> Iterator[Any]:
     """Keras on JAX, in float64."""
@@ -169,13 +213,13 @@ def _keras_trajectory(keras: Any, case: Case) -> np.ndarray:
     return follow(case, step)
 
 
-TRAJECTORY_OF = {"torch": torch_trajectory, "keras": keras_trajectory}
+TRAJECTORY_OF = {"torch": torch_trajectory, "keras": keras_trajectory, "lbfgs": lbfgs_trajectory}
 TORCH = "SGD Adagrad RMSprop Adadelta Adam AdamW NAdam RAdam Adamax ASGD Rprop Adafactor Muon SparseAdam LBFGS"
-KERAS = "SGD Adagrad RMSprop Adadelta Adam AdamW Adamax Nadam Ftrl Lion Adafactor Lamb Muon"
+KERAS = "SGD Adagrad RMSprop Adadelta Adam AdamW Adamax Nadam Ftrl Lion Adafactor Lamb Muon ScheduleFreeAdamW"
 OPTIMIZERS = {"torch": tuple(TORCH.split()), "keras": tuple(KERAS.split())}
 
 
-def table(framework: str) -> dict[str, Case]:
+def table(framework: str) -> dict[str, Any]:
     return importlib.import_module(f"{framework}_cases").CASES
 
 
@@ -193,12 +237,10 @@ def save(framework: str, folder: Path, trajectories: Mapping[str, np.ndarray]) -
     return path
 
 
-def check(stored: Mapping[str, np.ndarray], live: Mapping[str, np.ndarray], cases: Mapping[str, Case]) -> int:
+def check(stored: Mapping[str, np.ndarray], live: Mapping[str, np.ndarray], cases: Mapping[str, Any]) -> int:
     """Print the cases that are not what is stored, the worst first; return how many they are."""
     worst = {
-        name: float(np.max(excess(stored[name], trajectory, flat(cases[name].problem.start()))))
-        if name in stored and stored[name].shape == trajectory.shape
-        else float("inf")
+        name: cases[name].excess(stored[name], trajectory) if name in stored else float("inf")
         for name, trajectory in live.items()
     }
     off = sorted((name for name, value in worst.items() if value > 1), key=lambda name: -worst[name])

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from record import OPTIMIZERS
 
 import jaxopt_lec as jl
 from jaxopt_lec.compat import keras as like_keras
 
 PARAMS = {"hidden": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}, "out": {"kernel": jnp.ones((4, 2))}}
 ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
-SHARED = ("KerasOptions", "SharedOptions")
+# All but LossScaleOptimizer, which stands around another: see test_loss_scale.py.
+NAMES = OPTIMIZERS["keras"]
 
 
 def one_step(tx, params=PARAMS, gradients=PARAMS):
@@ -42,6 +44,7 @@ def one_step(tx, params=PARAMS, gradients=PARAMS):
         (lambda: like_keras.Adafactor(beta_2_decay=lambda count: -0.8), TypeError, "beta_2_decay: a number is needed"),
         (lambda: like_keras.Adam(exclude_from_weight_decay=["("]), ValueError, r"decay: '\(' is not a regular expression"),
         (lambda: like_keras.Adam(exclude_from_weight_decay=5), TypeError, "must be a regular expression or a list of them"),
+        (lambda: like_keras.ScheduleFreeAdamW(beta_1=lambda count: 0.9), TypeError, "beta_1: a number is needed, not a sch"),
         (lambda: like_keras.Muon(muon_a=jnp.ones(())), TypeError, "muon_a must be a number, got .*static_args"),
     ],
 )
@@ -50,11 +53,14 @@ def test_wrong_arguments_are_refused_at_construction(call, kind, message):
         call()
 
 
+BETAS = ("Adam", "AdamW", "Adamax", "Nadam", "Lion", "Lamb", "ScheduleFreeAdamW")
 OUTSIDE = [
-    *((name, {"learning_rate": -1.0}) for name in like_keras.__all__ if name not in SHARED),
-    *((name, {"weight_decay": -1.0}) for name in like_keras.__all__ if name not in SHARED),
-    *((name, {"epsilon": -1.0}) for name in like_keras.__all__ if name not in (*SHARED, "SGD", "Ftrl", "Lion", "Adafactor")),
-    *((name, {f"beta_{i}": 1.0}) for name in ("Adam", "AdamW", "Adamax", "Nadam", "Lion", "Lamb") for i in (1, 2)),
+    *((name, {"learning_rate": -1.0}) for name in NAMES),
+    *((name, {"weight_decay": -1.0}) for name in NAMES),
+    *((name, {"epsilon": -1.0}) for name in NAMES if name not in ("SGD", "Ftrl", "Lion", "Adafactor")),
+    *((name, {f"beta_{i}": 1.0}) for name in BETAS for i in (1, 2)),
+    ("ScheduleFreeAdamW", {"beta_1": 0.0}),  # x = (y − (1−β₁) z)/β₁
+    ("ScheduleFreeAdamW", {"warmup_steps": -1}),
     *((name, {"momentum": 1.0}) for name in ("SGD", "RMSprop", "Muon")),
     *((name, {"rho": 1.0}) for name in ("RMSprop", "Adadelta")),
     *((name, {"initial_accumulator_value": -1.0}) for name in ("Adagrad", "Ftrl")),
@@ -210,14 +216,14 @@ def test_numbers_of_python_are_parameters_too(options):
         states = [state for _, state in steps]
 
 
-@pytest.mark.parametrize("name", [name for name in like_keras.__all__ if name not in SHARED])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_state_can_be_donated_after_an_eager_step(name):
     tx = getattr(like_keras, name)()
     _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
     jax.block_until_ready(jax.jit(lambda state: tx.update(PARAMS, state, PARAMS)[1], donate_argnums=0)(state))
 
 
-@pytest.mark.parametrize("name", [name for name in like_keras.__all__ if name not in SHARED])
+@pytest.mark.parametrize("name", NAMES)
 def test_hyperparameters_can_be_injected(name):
     make = getattr(like_keras, name)
     static = ("muon_a", "muon_b", "muon_c", "ns_steps") if name == "Muon" else ()

@@ -1,6 +1,5 @@
-"""The constructors have the frameworks' own signatures, and arguments that choose an implementation change nothing."""
+"""The frameworks' optimizers are all here, with their own signatures; what chooses an implementation changes nothing."""
 
-import importlib
 import inspect
 
 import jax.numpy as jnp
@@ -20,10 +19,25 @@ def parameters(function):
     return [(q.name, q.kind, q.default) for q in inspect.signature(function).parameters.values()]
 
 
+def optimizers_of(module, base):
+    return {name for name, it in vars(module).items() if inspect.isclass(it) and issubclass(it, base) and it is not base}
+
+
+def test_every_optimizer_of_pytorch_is_here(live_torch):
+    assert optimizers_of(live_torch.optim, live_torch.optim.Optimizer) == set(OPTIMIZERS["torch"])
+    assert set(OPTIMIZERS["torch"]) == set(ours_torch.__all__) - {"TorchOptimizer"}
+
+
+def test_every_optimizer_of_keras_is_here(live_keras):
+    around_others = {"LossScaleOptimizer", "MultiOptimizer"}  # the second is `optax.partition`
+    theirs = optimizers_of(live_keras.optimizers, live_keras.optimizers.Optimizer)
+    assert theirs - around_others == set(OPTIMIZERS["keras"])
+    assert theirs - {"MultiOptimizer"} == {name for name in ours_keras.__all__ if hasattr(live_keras.optimizers, name)}
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS["torch"])
-def test_signature_is_pytorchs(name):
-    torch = importlib.import_module("torch")
-    (_, kind, _), *rest = parameters(getattr(torch.optim, name))
+def test_signature_is_pytorchs(name, live_torch):
+    (_, kind, _), *rest = parameters(getattr(live_torch.optim, name))
     ours = parameters(getattr(ours_torch, name))
     if name == "Muon":  # has arguments of its own behind PyTorch's
         assert all(kind is inspect.Parameter.KEYWORD_ONLY for _, kind, _ in ours[len(rest) + 1 :])
@@ -32,10 +46,8 @@ def test_signature_is_pytorchs(name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS["keras"])
-def test_signature_is_keras(name, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    keras = importlib.import_module("keras")
-    *theirs, (_, kind, _) = parameters(getattr(keras.optimizers, name))
+def test_signature_is_keras(name, live_keras):
+    *theirs, (_, kind, _) = parameters(getattr(live_keras.optimizers, name))
     assert kind is inspect.Parameter.VAR_KEYWORD
     ours = parameters(getattr(ours_keras, name))
     # The optimizer's own arguments, at their places, and what all share, by keyword.
@@ -44,6 +56,12 @@ def test_signature_is_keras(name, monkeypatch):
     defaults = {key: default for key, _, default in ours}
     assert defaults.pop("exclude_from_weight_decay") == ()
     assert defaults == {key: default for key, _, default in theirs}
+
+
+def test_signature_of_the_loss_scale_is_keras(live_keras):
+    *theirs, (_, kind, _) = parameters(live_keras.optimizers.LossScaleOptimizer)  # the rest is refused there
+    assert kind is inspect.Parameter.VAR_KEYWORD
+    assert parameters(ours_keras.LossScaleOptimizer) == theirs
 
 
 def test_the_shared_options_have_types_for_type_checkers():

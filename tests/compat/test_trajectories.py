@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 import record
+from compiling import program
 from problems import RATES, Problem, excess, flat, gradient, loss
 
 import jaxopt_lec as jl
@@ -89,14 +90,12 @@ def moved(params, updates):
 
 def followed(tx, case):
     """What is tracked after the recorded steps, as `record.follow` has it."""
-    problem = case.problem
+    problem, programs = case.problem, {}
 
     def value(params):
         return loss(params["closed"], jnp.log)
 
-    # Compiling takes longer than 50 steps do; the code need not be fast.
-    @functools.partial(jax.jit, static_argnames="absent", compiler_options={"xla_backend_optimization_level": 0})
-    def step(params, state, i, absent):
+    def step(absent, params, state, i):
         gradients = problem.gradients(by_path(params), i, lambda table: jnp.asarray(table)[i])
         gradients = nested({path: None if path in absent else g for path, g in gradients.items()})
         extra = {} if problem.open else {"value_fn": value}
@@ -108,7 +107,10 @@ def followed(tx, case):
 
     def take(i):
         nonlocal params, state
-        params, state = step(params, state, i, absent=case.absent(i))
+        absent = case.absent(i)
+        if absent not in programs:
+            programs[absent] = program(functools.partial(step, absent), params, state, i)
+        params, state = programs[absent](params, state, i)
         return {"params": by_path(params)} | ({"average": average_in(state)} if "average" in case.tracks else {})
 
     return record.follow(case, take)
@@ -116,8 +118,7 @@ def followed(tx, case):
 
 def distance(framework, tx, case):
     """The largest `excess`: above 1 the two do not agree."""
-    ours, theirs, start = followed(tx, case), stored(framework)[str(case)], flat(case.problem.start())
-    return float(np.max(excess(theirs, ours, start)))
+    return case.excess(stored(framework)[str(case)], followed(tx, case))
 
 
 @pytest.mark.parametrize(("framework", "name"), EVERY_CASE, ids=[f"{framework}-{name}" for framework, name in EVERY_CASE])
@@ -132,7 +133,7 @@ def test_every_case_is_recorded_and_nothing_else(framework):
     names = [str(case) for case in importlib.import_module(f"{framework}_cases").cases()]
     assert len(set(names)) == len(names)
     assert set(stored(framework)) == set(names)
-    assert len(names) >= {"torch": 264, "keras": 79}[framework]
+    assert len(names) >= {"torch": 264, "keras": 90}[framework]
     assert {case.optimizer for case in TABLES[framework].values()} == set(record.OPTIMIZERS[framework])
 
 
@@ -181,11 +182,11 @@ def test_gradient_by_hand_is_the_gradient(is_complex):
 
 
 @pytest.mark.parametrize("optimizer", record.OPTIMIZERS["torch"])
-def test_recorded_is_what_torch_does_now(optimizer):
+def test_recorded_is_what_torch_does_now(optimizer, live_torch):
     names = [name for name, case in TABLES["torch"].items() if case.optimizer == optimizer]
     for name in [names[0], names[-1]]:
         case = TABLES["torch"][name]
-        assert np.max(excess(stored("torch")[name], record.torch_trajectory(case), flat(case.problem.start()))) <= 1
+        assert case.excess(stored("torch")[name], record.torch_trajectory(case)) <= 1
 
 
 def test_check_of_the_recorder_finds_what_is_off(capsys):

@@ -27,6 +27,7 @@ from .newton import newton, newton_cg
 from .radam import radam
 from .rmsprop import rmsprop
 from .rprop import rprop
+from .schedule_free import schedule_free_adamw, schedule_free_adamw_average
 from .sgd import sgd
 
 __all__ = [
@@ -52,5 +53,7 @@ __all__ = [
     "radam",
     "rmsprop",
     "rprop",
+    "schedule_free_adamw",
+    "schedule_free_adamw_average",
     "sgd",
 ]
