@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxopt_lec.lab import report, surface_report
 from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Study
@@ -17,7 +16,7 @@ from jaxopt_lec.lab.contestants import DEFAULT, KNOWN, find_contestants
 from jaxopt_lec.lab.devices import use_all_cores
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.paths import Descent
-from jaxopt_lec.lab.progress import lanes_bar
+from jaxopt_lec.lab.progress import Progress, lanes_bar, shown
 from jaxopt_lec.lab.surfaces import SURFACES, find_surface
 from jaxopt_lec.lab.workloads import WORKLOADS, Activation, Initializer, Remedies, load_workload
 
@@ -163,7 +162,7 @@ def surface(
     except InputError as error:
         messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(2) from error
-    with surface_progress(messages) as progress:
+    with surface_progress() as progress:
         tracks, files = surface_report.surface_files(descent, animation=animation, page=page, progress=progress)
     Console().print(surface_report.table(descent, tracks))
     write_files(files, out, messages)
@@ -186,7 +185,7 @@ def gallery(
     except InputError as error:
         messages.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(2) from error
-    with surface_progress(messages) as progress:
+    with surface_progress() as progress:
         files = surface_report.gallery_files(split(scenes), animation=animation, progress=progress)
     write_files(files, out, messages)
 
@@ -212,12 +211,11 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 @contextlib.contextmanager
-def surface_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a live progress bar; without a terminal there is none."""
-    columns = (TextColumn("{task.description:<30}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda status, done, of: bar.update(task, description=status, completed=done, total=of)
+def surface_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far the pictures are."""
+    progress = Progress(None, "")
+    with shown(progress):
+        yield progress.set
 
 
 def write_files(files: Mapping[str, bytes], folder: Path, console: Console) -> None:
