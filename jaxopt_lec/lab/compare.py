@@ -441,6 +441,7 @@ class Study:
         start = time.perf_counter()
         budget = self.budget
         points = grid(budget)
+        progress(f"tuning {contestant.name}", 0)
         outcome = program(lanes(points), tuning, partial(progress, f"tuning {contestant.name}"))
         tuned = runs(points, outcome)
         selection = select(tuned, self.workload.score)

@@ -369,7 +369,7 @@ class _Trials:
         if not self.budget.allows(needed(blocks)):
             return False
         count = min(rounds * plan.round, self._capacity(plan))
-        _, once, whole = (self._run(plan, count, n, 1)[0] for n in (short, short, blocks))
+        _, (once, _), (whole, self.cores[plan]) = (self._run(plan, count, n, 1) for n in (short, short, blocks))
         self.cost = Cost(once, max(0.0, whole - once) / blocks) if short == 0 else Cost(0.0, min(once, whole))
         self.budget.seconds = work.seconds(self.cost)
         return True

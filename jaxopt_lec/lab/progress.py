@@ -149,6 +149,7 @@ def lines(log: Log) -> Iterator[None]:
 def bar(progress: Progress, console: Any) -> Iterator[None]:
     """Show a live bar on a terminal."""
     from rich import progress as rich
+    from rich.table import Column
     from rich.text import Text
 
     class Left(rich.ProgressColumn):
@@ -163,7 +164,7 @@ def bar(progress: Progress, console: Any) -> Iterator[None]:
         rich.MofNCompleteColumn(),
         rich.TextColumn(progress.unit),
         rich.TimeElapsedColumn(),
-        Left(),
+        Left(Column(no_wrap=True)),
     )
     with rich.Progress(*columns, console=console, transient=True) as live:
         task = live.add_task(progress.status, total=progress.total)
