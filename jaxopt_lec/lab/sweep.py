@@ -174,11 +174,12 @@ def sweep(
 
     Hyperparameters that are numbers are data: all lanes that share the static ones are one compiled program. Lanes are
     sharded over all devices; on each they run in groups, the lanes of a group side by side. How many is measured, once,
-    with the first program. As many groups as fit into the memory limit are what a program runs at a time. A second call
+    with the first program, where that costs little beside the sweep itself. As many groups as fit into the memory limit are what a program runs at a time. A second call
     with the same task compiles only what is new.
 
     With a `study`, every chunk that is done is written into that folder, and the same call continues a study that was
-    killed. It ends with the same numbers, to the last bit: how the lanes are grouped is written down first.
+    killed, on any number of devices. It ends with the same numbers, to the last bit: how the lanes are grouped is written
+    down first.
 
     In a program of several `jax.distributed` processes every process calls `sweep` with the same arguments and runs its
     share; the study's folder, which all must see, is how results travel. All return the whole sweep.
@@ -190,8 +191,8 @@ def sweep(
         study: the folder of the study; it is made if need be.
         halving: when to stop hopeless points early; None: never.
         curves: whether curves are kept.
-        side_by_side: how many lanes make a group, on all devices; None: as measured. Lanes in groups of another size differ
-            by rounding.
+        side_by_side: how many lanes make a group, on each device; None: as the study was begun, else as measured. Lanes in
+            groups of another size differ by rounding.
         memory_limit: in bytes, of all devices of this process together; None: half of what is free.
         progress: whether to show how far it is: a bar if standard error is a terminal and rich is installed, else a line
             after ten seconds and then now and then.
