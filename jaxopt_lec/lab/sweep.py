@@ -174,8 +174,8 @@ def sweep(
 
     Hyperparameters that are numbers are data: all lanes that share the static ones are one compiled program. Lanes are
     sharded over all devices; on each they run in groups, the lanes of a group side by side. How many is measured, once,
-    with the first program, where that costs little beside the sweep itself. As many groups as fit into the memory limit are what a program runs at a time. A second call
-    with the same task compiles only what is new.
+    with the first program, where that costs little beside the sweep itself. As many groups as fit into the memory limit are
+    what a program runs at a time. A second call with the same task compiles only what is new.
 
     With a `study`, every chunk that is done is written into that folder, and the same call continues a study that was
     killed, on any number of devices. It ends with the same numbers, to the last bit: how the lanes are grouped is written
@@ -455,7 +455,7 @@ class _Run:
         How many lanes run side by side depends on what the study has written down, and not on this machine.
         """
         combination = self.combinations[i]
-        lanes = min(chosen.chunk, len(self._lanes(i, np.ones(len(self.grid), bool))))
+        lanes = len(self._lanes(i, np.ones(len(self.grid), bool)))
         devices, group = self.devices[:lanes], min(chosen.group, lanes)
         while True:
             report(f"compiling {combination.label}", 0)
