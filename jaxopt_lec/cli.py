@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 import typer.core
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxopt_lec.lab import report, surface_report
 from jaxopt_lec.lab.compare import HALF_DECADES, Budget, Study
@@ -18,7 +17,7 @@ from jaxopt_lec.lab.devices import use_all_cores
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.files import as_path, check_folder, write_somewhere
 from jaxopt_lec.lab.paths import Descent
-from jaxopt_lec.lab.progress import lanes_bar
+from jaxopt_lec.lab.progress import Progress, lanes_bar, shown
 from jaxopt_lec.lab.surfaces import SURFACES, find_surface
 from jaxopt_lec.lab.terminal import Terminal, prepare_streams
 from jaxopt_lec.lab.wording import divergence_words
@@ -288,9 +287,7 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
 
 @contextlib.contextmanager
 def surface_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a live progress bar; without a terminal there is none."""
-    console = Terminal(stderr=True)
-    columns = (TextColumn("{task.description:<30}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda status, done, of: bar.update(task, description=status, completed=done, total=of)
+    """Show how far the pictures are."""
+    progress = Progress(None, "")
+    with shown(progress):
+        yield progress.set

@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -15,7 +15,18 @@ import numpy as np
 import jaxopt_lec
 from jaxopt_lec.lab.contestants import Contestant, try_out
 from jaxopt_lec.lab.errors import InputError
-from jaxopt_lec.lab.lanes import COMPILERS, LaneProgram, Measured, Plan, candidates, compile_lanes, measure_plan, shardings
+from jaxopt_lec.lab.lanes import (
+    COMPILERS,
+    LaneProgram,
+    Measured,
+    Plan,
+    candidates,
+    compile_lanes,
+    measure_plan,
+    shardings,
+    usual_place,
+)
+from jaxopt_lec.lab.measuring import MeasuringBudget, Work
 from jaxopt_lec.lab.progress import Report
 from jaxopt_lec.lab.statistics import Difference, compare_to
 from jaxopt_lec.lab.targets import Reached, best_on_every_seed, first_reaching
@@ -30,6 +41,7 @@ from jaxopt_lec.lab.training import (
     evaluation_steps,
     examples,
     hold,
+    scoring_in_steps,
     seeded,
     train_lane,
 )
@@ -223,8 +235,8 @@ class Comparison:
     budget: Budget
     results: tuple[Result, ...]
     plan: Plan
-    seconds_per_lane: dict[int, float]  # of every group size that was measured
-    setup_seconds: float  # drawing the seeds, compiling and timing candidate plans
+    seconds_per_lane: dict[int, float]  # of every group size that was measured; empty if measuring could not pay
+    setup_seconds: float  # drawing the seeds, compiling the first program, perhaps measuring
     seconds: float
 
     @property
@@ -328,11 +340,12 @@ class Study:
         """How many training runs there will be."""
         return len(self.contestants) * self.budget.lanes
 
-    def run(self, progress: Report = lambda status, lanes: None) -> Comparison:
+    def run(self, progress: Report = lambda status, lanes, expected=None: None) -> Comparison:
         """Run it.
 
         Args:
-            progress: called with what is being done and how many more lanes are done; also from other threads.
+            progress: called with what is being done and how many more lanes are done, and perhaps with the seconds that all
+                lanes are expected to take; also from other threads.
         """
         start = time.perf_counter()
         budget, data = self.budget, self.workload.data
@@ -350,14 +363,12 @@ class Study:
         # On their way, lanes with fresh seeds are looked at with validation data; test data see the end alone.
         testing = tuning._replace(held=hold(data.test, room), watched=Watched(validation, np.bool_(True)))
 
-        progress("measuring how lanes run best", 0)
-        measured = self._measure(tuning)
-        setup_seconds = time.perf_counter() - start
-
-        results, programs = [], [measured.program]
+        budget_of_time = MeasuringBudget(self._work())
         compilers = ThreadPoolExecutor(COMPILERS)  # the next optimizers' programs are compiled while lanes run
         try:
-            coming = [compilers.submit(self._compile, c, tuning, measured.plan) for c in self.contestants[1:]]
+            measured, coming = self._measure(tuning, budget_of_time, compilers, progress)
+            setup_seconds = time.perf_counter() - start
+            results, programs = [], [measured.program]
             for i, contestant in enumerate(self.contestants):
                 if i:
                     progress(f"compiling {contestant.name}", 0)
@@ -366,7 +377,8 @@ class Study:
         finally:
             compilers.shutdown(wait=False, cancel_futures=True)
         progress("timing steps", 0)
-        turns = time_steps(programs, results, tuning, measured.plan, budget)
+        budget_of_time.seconds = time.perf_counter() - start
+        turns = time_steps(programs, results, tuning, measured.plan, budget, budget_of_time)
         results = [replace(result, turns=seconds) for result, seconds in zip(results, turns, strict=True)]
         assert self.baseline is not None
         return Comparison(
@@ -388,17 +400,44 @@ class Study:
         run_lane = partial(train_lane, self.workload, contestant.factory, self.budget.steps)
         return compile_lanes(run_lane, lanes(grid(self.budget)), shared, plan)
 
-    def _measure(self, shared: Shared) -> Measured:
-        """Choose the plan once, with the first optimizer, whose program is then kept."""
-        steps = self.budget.steps
-        short = shared._replace(blocks=np.int32(min(-(-MEASURED_STEPS // block_length(steps)), shared.blocks)))
+    def _work(self) -> Work:
+        """Return what all lanes together do."""
+        block = block_length(self.budget.steps)
+        scoring = scoring_in_steps(examples(self.workload.data.validation), self.budget.batch_size)
+        return Work(((self.lanes, self.budget.steps // block),), scoring / block)
+
+    def _measure(
+        self, shared: Shared, budget: MeasuringBudget, compilers: ThreadPoolExecutor, progress: Report
+    ) -> tuple[Measured, list[Future[LaneProgram]]]:
+        """Choose the plan once, with the first optimizer, whose program is then kept; the others' programs are coming."""
         points = grid(self.budget)
-        return measure_plan(
-            candidates(len(points), tuple(jax.local_devices())),
-            lambda plan: self._compile(self.contestants[0], shared, plan),
+        plans = candidates(len(points), tuple(jax.local_devices()))
+        usual = plans[usual_place(plans)]
+        progress(f"compiling {self.contestants[0].name}", 0)
+        # The usual plan is most often the one that is taken, so that no compiler need wait for the measurement.
+        ahead = [compilers.submit(self._compile, c, shared, usual) for c in self.contestants[:COMPILERS]]
+
+        def compile_plan(plan: Plan) -> LaneProgram:
+            if plan != usual:
+                progress(f"measuring groups of {plan.group}", 0)
+                return self._compile(self.contestants[0], shared, plan)
+            wait(ahead)  # what compiles beside a measurement would disturb it
+            progress("measuring how lanes run best", 0)
+            return ahead[0].result()
+
+        measured = measure_plan(
+            plans,
+            compile_plan,
             lanes(points),
-            short,
+            lambda blocks: shared._replace(blocks=np.int32(blocks)),
+            budget,
+            few=min(-(-MEASURED_STEPS // block_length(self.budget.steps)), budget.work.blocks),
         )
+        if measured.cost is not None:
+            progress("measured", 0, budget.seconds)
+        done = ahead[1:] if measured.plan == usual else []
+        left = self.contestants[1 + len(done) :]
+        return measured, [*done, *(compilers.submit(self._compile, c, shared, measured.plan) for c in left)]
 
     def _run_one(
         self, contestant: Contestant, program: LaneProgram, tuning: Shared, testing: Shared, progress: Report
@@ -406,6 +445,7 @@ class Study:
         start = time.perf_counter()
         budget = self.budget
         points = grid(budget)
+        progress(f"tuning {contestant.name}", 0)
         outcome = program(lanes(points), tuning, partial(progress, f"tuning {contestant.name}"))
         tuned = runs(points, outcome)
         selection = select(tuned, self.workload.score)
@@ -489,11 +529,17 @@ def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def time_steps(
-    programs: Sequence[LaneProgram], results: Sequence[Result], shared: Shared, plan: Plan, budget: Budget
+    programs: Sequence[LaneProgram],
+    results: Sequence[Result],
+    shared: Shared,
+    plan: Plan,
+    budget: Budget,
+    measuring: MeasuringBudget,
 ) -> list[tuple[float, ...]]:
     """Time every optimizer's steps in turns: wall time over steps and lanes, on a full round of the plan.
 
     What a run without any step takes, starting and scoring, is subtracted. Optimizers that diverged everywhere are left out.
+    There are as many turns of as many steps as the budget allows, at most five of about a hundred; perhaps none.
 
     Args:
         programs: compiled and warmed up.
@@ -501,24 +547,40 @@ def time_steps(
         shared: what lanes read, not watched.
         plan: that of the study.
         budget: the seeds and the number of steps.
+        measuring: what timing may cost.
     """
     block = block_length(budget.steps)
-    blocks = min(-(-TIMED_STEPS // block), budget.steps // block)
+    timed = [(program, result) for program, result in zip(programs, results, strict=True) if result.selection is not None]
+    n = min(plan.round, programs[0].capacity)
+    # By what the study's own lanes took, the looks at the watched ones included.
+    lane = sum(result.run_seconds / (len(result.tuning) + len(result.fresh)) for _, result in timed)
+    work = measuring.work
+
+    def turn(blocks: int) -> tuple[float, float]:
+        """Return the work of a turn, and how long it takes."""
+        done = work.of(plan.round, 0) + work.of(plan.round, blocks)
+        return len(timed) * done, lane * done / work.of(1, work.blocks)
+
+    blocks = min(-(-TIMED_STEPS // block), work.blocks)
+    while blocks > 1 and not measuring.allows(*turn(blocks)):
+        blocks //= 2
     # There beforehand, so that no turn pays for the transfer.
     ready = jax.device_put(shared, shardings(plan)[1])
     seconds: list[tuple[float, ...]] = [() for _ in programs]
     for _ in range(TURNS):
+        if not measuring.allows(*turn(blocks)):
+            break
         for i, (program, result) in enumerate(zip(programs, results, strict=True)):
             if result.selection is None:
                 continue
             seeds = itertools.cycle(budget.tuning_seeds)
-            n = min(plan.round, program.capacity)
             some = lanes([(result.selection.learning_rate, seed) for seed in itertools.islice(seeds, n)])
             took = []
             for count in (0, blocks):
-                start = time.perf_counter()
-                program(some, ready._replace(blocks=np.int32(count)))
-                took.append(time.perf_counter() - start)
+                with measuring.spending(work.of(plan.round, count)):
+                    start = time.perf_counter()
+                    program(some, ready._replace(blocks=np.int32(count)))
+                    took.append(time.perf_counter() - start)
             seconds[i] += ((took[1] - took[0]) / (blocks * block) / n,)
     return seconds
 

@@ -2,12 +2,13 @@
 
 A lane is one run: the same function on its own small input. Lanes are sharded over the devices; every device works through
 its lanes in groups, one group after the other, the lanes of a group side by side (``jax.vmap``). One wide vmap suits a GPU;
-on a CPU small groups stay in the cache, but how small depends on the workload. So the size is measured, not believed.
+on a CPU small groups stay in the cache, but how small depends on the workload. So the size is measured, where that costs
+little beside the study itself.
 """
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,7 @@ from jax.experimental import io_callback
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxopt_lec.lab.errors import InputError
+from jaxopt_lec.lab.measuring import Cost, MeasuringBudget
 from jaxopt_lec.lab.memory import readable
 
 Tree: TypeAlias = Any
@@ -30,10 +32,12 @@ AXIS = "lanes"
 COMPILERS = 2
 # The next plan must beat the last one by this much: timings this short are noisy.
 WORTH_IT = 0.95
-# Where climbing begins on a CPU, as a place among the candidates: groups of four.
+# The usual plan of a CPU, as a place among the candidates: groups of four.
 PROMISING = 2
 # How many lanes of each device are run to time a plan, at least.
 MEASURED_LANES = 16
+# Of so many lanes, one is run to learn how long the study takes, but one round at least.
+ONE_IN = 100
 # With so small a share of its cores at work, a program shares them with others.
 BUSY = 0.75
 
@@ -53,11 +57,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """The plan that was chosen, its program, and what every plan tried took, in seconds per lane."""
+    """The plan that was chosen, and what was learned on the way.
+
+    Attributes:
+        plan: how the lanes run.
+        program: compiled for it.
+        seconds_per_lane: what every group that was timed took, with a few steps; empty if none was.
+        cost: what a lane takes with the usual plan; None if even that was not worth a measurement.
+    """
 
     plan: Plan
     program: "LaneProgram"
     seconds_per_lane: dict[int, float]
+    cost: Cost | None
 
 
 @dataclass
@@ -250,54 +262,68 @@ def candidates(lanes: int, devices: tuple[jax.Device, ...]) -> list[Plan]:
     return [Plan(devices, group) for group in groups]
 
 
+def usual_place(plans: Sequence[Plan], begin_wide: bool = False) -> int:
+    """Return the place of the plan that is usual on its platform: groups of four on a CPU, the widest elsewhere.
+
+    Args:
+        plans: from the narrowest groups to the widest.
+        begin_wide: whether the widest is usual on a CPU too: for lanes of little work.
+    """
+    on_cpu = plans[0].devices[0].platform == "cpu"
+    return min(PROMISING, len(plans) - 1) if on_cpu and not begin_wide else len(plans) - 1
+
+
 def measure_plan(
     plans: Sequence[Plan],
     compile_plan: Callable[[Plan], LaneProgram],
     lanes: Tree,
-    short: Tree,
+    shorten: Callable[[int], Tree],
+    budget: MeasuringBudget,
     *,
+    few: int = 1,
     repeats: int = 3,
     memory_limit: float = math.inf,
     begin_wide: bool = False,
     fewer_devices: bool = True,
 ) -> Measured:
-    """Choose a plan by running some lanes by each for a short while: uphill, until the next one no longer is faster.
+    """Choose a plan: the usual one, or by running some lanes for a short while a faster one, where the budget allows that.
+
+    From the usual plan it goes uphill, until the next one is not faster or would cost too much to try. Nothing but the usual
+    plan's program is compiled, and nothing is run, where a glance at the study says that measuring cannot pay.
 
     Args:
         plans: from the narrowest groups to the widest.
-        compile_plan: compiles the real program for a plan; called from other threads too.
+        compile_plan: compiles the real program for a plan.
         lanes: the real lanes; some of them are run, one round at least.
-        short: the shared data that makes a lane short (a few steps).
+        shorten: returns the shared data with which a lane takes so many blocks of steps.
+        budget: what measuring may cost.
+        few: how many blocks plans are compared with.
         repeats: how many timed runs; the fastest counts.
         memory_limit: plans whose program takes more bytes are not run.
-        begin_wide: whether to begin with the widest groups on a CPU too, as elsewhere: for lanes of little work.
+        begin_wide: whether the widest groups are usual on a CPU too, as elsewhere: for lanes of little work.
         fewer_devices: whether, where a CPU's cores are busy with other programs, half of them are tried too, and so on.
 
     Raises:
         InputError: no plan keeps to the memory limit.
     """
-    on_cpu = plans[0].devices[0].platform == "cpu"
-    best = place = min(PROMISING, len(plans) - 1) if on_cpu and not begin_wide else len(plans) - 1
-    with _Trials(compile_plan, lanes, short, repeats, memory_limit) as trials:
-        # The neighbour that is needed in any case is compiled at the same time.
-        trials.compile_ahead({plans[place], plans[place + 1 if place + 1 < len(plans) else max(0, place - 1)]})
-        if trials.seconds(plans[best]) < math.inf:
-            while best + 1 < len(plans) and trials.is_faster(plans[best + 1], plans[best]):
-                best += 1
+    trials = _Trials(compile_plan, lanes, shorten, budget, few, repeats, memory_limit)
+    best = place = trials.widest_that_fits(plans, usual_place(plans, begin_wide))
+    if trials.learn_cost(plans[best]):
+        while best + 1 < len(plans) and trials.is_faster(plans[best + 1], plans[best]):
+            best += 1
         if best == place:
             while best > 0 and trials.is_faster(plans[best - 1], plans[best]):
                 best -= 1
-        plan = plans[best]
-        if trials.seconds(plan) == math.inf:
-            least = min(program.bytes for program in trials.programs.values())
-            raise InputError(f"one lane at a time takes {readable(least)} of memory; the limit is {readable(memory_limit)}")
-        while fewer_devices and on_cpu and len(plan.devices) > 1 and trials.cores[plan] < BUSY * len(plan.devices):
-            fewer = Plan(plan.devices[: len(plan.devices) // 2], plan.group)
-            if not trials.is_faster(fewer, plan):
-                break
-            plan = fewer
+    plan = plans[best]
+    on_cpu = plan.devices[0].platform == "cpu"
+    while fewer_devices and on_cpu and len(plan.devices) > 1 and trials.cores_are_busy(plan):
+        fewer = Plan(plan.devices[: len(plan.devices) // 2], plan.group)
+        if not trials.is_faster(fewer, plan):
+            break
+        plan = fewer
     same = [tried for tried in trials.times if len(tried.devices) == len(plan.devices)]
-    return Measured(plan, trials.programs[plan], {t.group: trials.times[t] for t in sorted(same, key=lambda t: t.group)})
+    seconds = {tried.group: trials.times[tried] for tried in sorted(same, key=lambda tried: tried.group)}
+    return Measured(plan, trials.programs[plan], seconds, trials.cost)
 
 
 @dataclass
@@ -306,43 +332,95 @@ class _Trials:
 
     compile_plan: Callable[[Plan], LaneProgram]
     lanes: Tree
-    short: Tree
+    shorten: Callable[[int], Tree]
+    budget: MeasuringBudget
+    few: int
     repeats: int
     memory_limit: float
     programs: dict[Plan, LaneProgram] = field(default_factory=dict)
     times: dict[Plan, float] = field(default_factory=dict)  # seconds per lane, ∞ where the memory does not suffice
     cores: dict[Plan, float] = field(default_factory=dict)  # how many were at work
-    _compilers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(COMPILERS))
+    cost: Cost | None = None
 
-    def __enter__(self) -> "_Trials":
-        return self
+    def widest_that_fits(self, plans: Sequence[Plan], place: int) -> int:
+        """Return the place of the first plan, from one down to narrower groups, that keeps to the memory limit."""
+        while True:
+            program = self.programs[plans[place]] = self.compile_plan(plans[place])
+            if program.bytes <= self.memory_limit:
+                return place
+            self.times[plans[place]] = math.inf
+            if place == 0:
+                least, limit = readable(program.bytes), readable(self.memory_limit)
+                raise InputError(f"one lane at a time takes {least} of memory; the limit is {limit}")
+            place -= 1
 
-    def __exit__(self, *_: object) -> None:
-        self._compilers.shutdown(cancel_futures=True)
+    def learn_cost(self, plan: Plan) -> bool:
+        """Find out what a lane takes, and with it how long the study runs, unless that alone would cost too much."""
+        work = self.budget.work
+        rounds = max(1, self._capacity(plan) // ONE_IN // plan.round)
+        # One call without a step pays for buffers and thread pools, one more tells what lanes do besides their steps.
+        short = 0 if work.blocks > 1 else 1
 
-    def compile_ahead(self, plans: Collection[Plan]) -> None:
-        self.programs |= zip(plans, self._compilers.map(self.compile_plan, plans), strict=True)
+        def needed(blocks: int) -> float:
+            return 2 * work.of(rounds * plan.round, short) + work.of(rounds * plan.round, blocks)
+
+        # More blocks are less noise: half of the allowance may go there.
+        blocks = next((n for n in range(self.few, 1, -1) if self.budget.allows(2 * needed(n))), 1)
+        if not self.budget.allows(needed(blocks)):
+            return False
+        count = min(rounds * plan.round, self._capacity(plan))
+        _, (once, _), (whole, self.cores[plan]) = (self._run(plan, count, n, 1) for n in (short, short, blocks))
+        self.cost = Cost(once, max(0.0, whole - once) / blocks) if short == 0 else Cost(0.0, min(once, whole))
+        self.budget.seconds = work.seconds(self.cost)
+        return True
+
+    def is_faster(self, plan: Plan, other: Plan) -> bool:
+        """Return whether a plan is faster than another; not if to find that out costs too much."""
+        return self._may_be_timed(plan, other) and self.seconds(plan) <= WORTH_IT * self.seconds(other)
+
+    def _may_be_timed(self, plan: Plan, other: Plan) -> bool:
+        assert self.cost is not None
+        compiling = 0.0 if plan in self.programs else self.programs[other].compile_seconds
+        untimed = [tried for tried in (plan, other) if tried not in self.times]
+        lanes = sum((1 + self.repeats) * max(self._count(tried), tried.round) for tried in untimed)
+        return self.budget.allows(
+            self.budget.work.of(lanes, self.few), compiling + lanes * self.cost.lane(self.few) if untimed else 0.0
+        )
+
+    def cores_are_busy(self, plan: Plan) -> bool:
+        """Return whether other programs seem to keep the cores of a plan that was timed."""
+        return plan in self.cores and self.cores[plan] < BUSY * len(plan.devices)
 
     def seconds(self, plan: Plan) -> float:
         if plan not in self.times:
             if plan not in self.programs:
-                self.programs[plan] = self.compile_plan(plan)
-            program = self.programs[plan]
+                with self.budget.spending():
+                    self.programs[plan] = self.compile_plan(plan)
             self.times[plan] = math.inf
-            if program.bytes <= self.memory_limit:
-                # As many for narrow groups as for wide ones: what a call costs is then shared by as many.
-                count = max(plan.round, MEASURED_LANES * len(plan.devices))
-                some = first(self.lanes, min(count, program.capacity))
-                self.times[plan], self.cores[plan] = clocked(program, some, self.short, self.repeats)
+            if self.programs[plan].bytes <= self.memory_limit:
+                count = self._count(plan)
+                # Pays for buffers and thread pools; what is one block cannot be cut short.
+                self._run(plan, count, 0 if self.budget.work.blocks > 1 else 1, 1)
+                self.times[plan], self.cores[plan] = self._run(plan, count, self.few, self.repeats)
         return self.times[plan]
 
-    def is_faster(self, plan: Plan, other: Plan) -> bool:
-        return self.seconds(other) == math.inf or self.seconds(plan) <= WORTH_IT * self.seconds(other)
+    def _capacity(self, plan: Plan) -> int:
+        return min(self.programs[plan].capacity, len(jax.tree.leaves(self.lanes)[0]))
+
+    def _count(self, plan: Plan) -> int:
+        """Return how many lanes a plan is timed with.
+
+        As many for narrow groups as for wide ones: what a call costs is then shared by as many.
+        """
+        return min(max(plan.round, MEASURED_LANES * len(plan.devices)), len(jax.tree.leaves(self.lanes)[0]))
+
+    def _run(self, plan: Plan, count: int, blocks: int, repeats: int) -> tuple[float, float]:
+        with self.budget.spending(repeats * self.budget.work.of(max(count, plan.round), blocks)):
+            return clocked(self.programs[plan], first(self.lanes, count), self.shorten(blocks), repeats)
 
 
 def clocked(program: LaneProgram, lanes: Tree, short: Tree, repeats: int) -> tuple[float, float]:
     """Return the seconds that a lane takes, and how many cores were at work for them."""
-    program(lanes, short)  # the first run pays for buffers and thread pools
     runs = []
     for _ in range(repeats):
         start, cpu = time.perf_counter(), time.process_time()

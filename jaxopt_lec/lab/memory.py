@@ -7,7 +7,7 @@ import jax
 
 from jaxopt_lec.lab.errors import InputError
 
-__all__ = ["free_memory", "readable"]
+__all__ = ["fitting", "free_memory", "readable"]
 
 # The rest is for what else runs on the machine, for the compiler, and for what XLA's own estimate leaves out.
 SHARE = 0.5
@@ -30,6 +30,19 @@ def free_memory(devices: Sequence[jax.Device], cgroup: Path = CGROUP, meminfo: P
     if not known:
         raise InputError(f"the free memory of {devices[0].device_kind} cannot be found out: give memory_limit, in bytes")
     return int(SHARE * min(known))
+
+
+def fitting(devices: tuple[jax.Device, ...], each: int, limit: int) -> tuple[jax.Device, ...]:
+    """Return the devices on which a program can run that takes so many bytes of each; none if it cannot.
+
+    Args:
+        devices: the most of them.
+        each: in bytes.
+        limit: in bytes, of all devices together. CPU devices share it, so that fewer of them take less; others do not.
+    """
+    if devices[0].platform == "cpu":
+        return devices[: limit // max(1, each)]
+    return devices if each * len(devices) <= limit else ()
 
 
 def available(meminfo: Path) -> int | None:

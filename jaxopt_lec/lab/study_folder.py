@@ -24,11 +24,13 @@ from jaxopt_lec.lab.processes import is_first, together
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["StudyFolder", "opened"]
+__all__ = ["StudyFolder", "another_study", "opened"]
 
 Results: TypeAlias = dict[str, np.ndarray]
 
 STUDY, PLAN, TABLE = "study.json", "plan.json", "table.csv"
+# Decides the numbers of lanes that are yet to run, and not who may read those that are done.
+PLATFORM = "platform"
 OWN = re.compile(rf"{STUDY}|{PLAN}|{TABLE}|lanes-\d+-\d+-\d+\.npz")
 
 
@@ -46,6 +48,12 @@ class StudyFolder:
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Say how the study is run."""
         write_new(self.path / PLAN, as_json(plan))
+
+    def platform(self) -> str:
+        """Return the platform that the study was begun on."""
+        before = read_json(self.path / STUDY)
+        assert before is not None
+        return str(before[PLATFORM])
 
     def chunk(self, rung: int, combination: int, start: int) -> Path:
         """Return the name of the file for the lanes of a combination from `start` on."""
@@ -142,9 +150,14 @@ def check_same(path: Path, asked: Mapping[str, Any]) -> None:
             raise InputError(f"study {path}: {found.name} is no part of a study")
     now = json.loads(as_json(asked))
     for name in now | before:
-        if before.get(name) != now.get(name):
-            said = f"{name}: {shortened(before.get(name))} there, {shortened(now.get(name))} here"
-            raise InputError(f"study {path} is another one, with other {said}; give another folder")
+        if name != PLATFORM and before.get(name) != now.get(name):
+            raise another_study(path, name, before.get(name), now.get(name))
+
+
+def another_study(path: Path, name: str, before: Any, now: Any) -> InputError:
+    """Return the error for a folder whose study was asked something else."""
+    said = f"{name}: {shortened(before)} there, {shortened(now)} here"
+    return InputError(f"study {path} is another one, with other {said}; give another folder")
 
 
 def storable(x: np.ndarray) -> np.ndarray:

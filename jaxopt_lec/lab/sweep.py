@@ -22,13 +22,14 @@ import numpy as np
 from jaxopt_lec.lab.combinations import Combination, combinations, described
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.grid import Grid, Point
-from jaxopt_lec.lab.lanes import COMPILERS, LaneProgram, Plan, Shapes, candidates, compiled, first, measure_plan
-from jaxopt_lec.lab.memory import free_memory, readable
+from jaxopt_lec.lab.lanes import COMPILERS, LaneProgram, Measured, Plan, Shapes, candidates, compiled, measure_plan
+from jaxopt_lec.lab.measuring import MeasuringBudget, Work
+from jaxopt_lec.lab.memory import fitting, free_memory, readable
 from jaxopt_lec.lab.minimize import RUNNING, Stop
 from jaxopt_lec.lab.processes import is_first, together
 from jaxopt_lec.lab.progress import Report, lanes_bar
-from jaxopt_lec.lab.study_folder import Results, StudyFolder, opened
-from jaxopt_lec.lab.tasks import Lane, Minimizing, Running, Task
+from jaxopt_lec.lab.study_folder import PLATFORM, Results, StudyFolder, another_study, opened
+from jaxopt_lec.lab.tasks import Lane, Minimizing, Running, Task, lowered_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,9 @@ Tree: TypeAlias = Any
 CHUNK_SECONDS = 10.0
 # How many steps a plan is measured with: enough to rise above the cost of starting a program.
 MEASURED_STEPS = 100
+# How many groups, one after the other, the programs of a study with a folder take at most. A chunk may need several calls:
+# how long it may be is known only after a program was compiled.
+ROUNDS = 32
 # Results lie on the devices, in NumPy arrays, and, while these are put together, once more.
 COPIES = 3
 STOPPED_BY = {RUNNING: "halving"} | {stop.value: stop.name.lower() for stop in Stop}
@@ -170,11 +174,12 @@ def sweep(
 
     Hyperparameters that are numbers are data: all lanes that share the static ones are one compiled program. Lanes are
     sharded over all devices; on each they run in groups, the lanes of a group side by side. How many is measured, once,
-    with the first program. As many groups as fit into the memory limit are what a program runs at a time. A second call
-    with the same task compiles only what is new.
+    with the first program, where that costs little beside the sweep itself. As many groups as fit into the memory limit are
+    what a program runs at a time. A second call with the same task compiles only what is new.
 
     With a `study`, every chunk that is done is written into that folder, and the same call continues a study that was
-    killed. It ends with the same numbers, to the last bit: how the lanes are grouped is written down first.
+    killed, on any number of devices. It ends with the same numbers, to the last bit: how the lanes are grouped is written
+    down first.
 
     In a program of several `jax.distributed` processes every process calls `sweep` with the same arguments and runs its
     share; the study's folder, which all must see, is how results travel. All return the whole sweep.
@@ -186,10 +191,11 @@ def sweep(
         study: the folder of the study; it is made if need be.
         halving: when to stop hopeless points early; None: never.
         curves: whether curves are kept.
-        side_by_side: how many lanes make a group, on all devices; None: as measured. Lanes in groups of another size differ
-            by rounding.
+        side_by_side: how many lanes make a group, on each device; None: as the study was begun, else as measured. Lanes in
+            groups of another size differ by rounding.
         memory_limit: in bytes, of all devices of this process together; None: half of what is free.
-        progress: whether to show a bar, if standard error is a terminal and rich is installed.
+        progress: whether to show how far it is: a bar if standard error is a terminal and rich is installed, else a line
+            after ten seconds and then now and then.
 
     Errors: InputError, before anything is compiled, for what cannot be run or does not belong to the study.
     LostProcessError, if another process is gone.
@@ -203,7 +209,7 @@ def sweep(
     if jax.process_count() > 1 and study is None:
         raise InputError("study: several processes need a folder that all of them see")
     run = _Run(task, grid, checked_seeds(task, seeds), halving, curves, side_by_side, memory_limit)
-    quiet: AbstractContextManager[Report] = nullcontext(lambda status, lanes: None)
+    quiet: AbstractContextManager[Report] = nullcontext(lambda status, lanes, expected=None: None)
     with lanes_bar(run.total) if progress and is_first() else quiet as report:
         if study is None:
             return run.run(None, report)
@@ -227,12 +233,13 @@ def checked_seeds(task: Task, seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """How a study is run; with it, a study continues to the same numbers."""
+    """How a study is run. With it, a study continues to the same numbers, on any number of devices."""
 
-    group: int
-    devices: int
-    chunk: int  # lanes that a program runs at a time
-    memory_limit: int
+    side_by_side: int | None  # as it was asked for
+    group: int  # lanes side by side on a device: this decides how numbers are rounded
+    rounds: int  # groups that a program takes on each device, one after the other
+    chunk: int  # lanes that become one file
+    memory_per_device: int  # by which groups get smaller, in bytes
     seconds_per_lane: dict[str, float]  # of every group that was measured, with a few steps
 
 
@@ -299,6 +306,8 @@ class _Run:
                 f"the results of {n} lanes take {readable(COPIES * size)} of memory; the limit is "
                 f"{readable(self.memory_limit)}" + ("; curves=False takes less" if "curve" in self.results else "")
             )
+        runs = [(points * self.lanes_of_a_point, blocks) for points, blocks in zip(points, self.rungs, strict=True)]
+        self.budget = MeasuringBudget(Work(tuple(runs), task.once / task.block))
         self.programs: dict[int, LaneProgram] = {}
         self.seconds = {"measuring": 0.0, "compiling": 0.0, "running": 0.0}
 
@@ -331,12 +340,12 @@ class _Run:
         """Return all that decides the numbers, as JSON values: a study that continues must have been asked the same."""
         programs = []
         for i, combination in enumerate(self.combinations):
-            lowered = jax.jit(self._runner(i)).lower(self._one_lane(i), self.shared)
-            programs.append([combination.label, hashlib.sha256(lowered.as_text().encode()).hexdigest()])
+            text = lowered_text(self._runner(i), self._one_lane(i), self.shared)
+            programs.append([combination.label, hashlib.sha256(text.encode()).hexdigest()])
         return {
-            "format": 1,
+            "format": 2,
             "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax")},
-            "platform": self.devices[0].platform,
+            PLATFORM: self.devices[0].platform,
             "task": f"{type(self.task).__name__}: {self.task.name}",
             "steps": self.task.steps,
             "grid": {name: described(name, values) for name, values in self.grid.columns.items()},
@@ -344,9 +353,8 @@ class _Run:
             "starting points": self.task.n_starts,
             "halving": None if self.halving is None else {"keep": self.halving.keep, "cuts": self.halving.cuts},
             "curves": self.curves,
-            "side_by_side": self.side_by_side,
             "programs": programs,
-            "data": digest(self.shared),
+            "data": digest(self.task.given_data(self.seeds, self.shared)),
         }
 
     def run(self, folder: StudyFolder | None, report: Report) -> Sweep:
@@ -377,70 +385,99 @@ class _Run:
         plan = folder.plan()
         assert plan is not None
         chosen = _Chosen(**plan)
-        if chosen.devices > len(self.devices):
-            raise InputError(f"study {folder.path} runs on {chosen.devices} devices, and here are {len(self.devices)}")
+        before = chosen.side_by_side or chosen.group
+        if self.side_by_side not in (None, before):
+            raise another_study(folder.path, "side_by_side", before, self.side_by_side)
         return chosen
 
     def _measure(self, report: Report, resumable: bool) -> _Chosen:
         report("measuring how lanes run best", 0)
         started = time.perf_counter()
-        lanes = self._pack(0, self._lanes(0, np.ones(len(self.grid), bool)))
-        n = len(lanes.seed)
+        n = len(self._lanes(0, np.ones(len(self.grid), bool)))
         bytes_per_lane = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.results))
         capacity = max(1, min(n, int(self.memory_limit / COPIES / max(1, bytes_per_lane))))
-        lanes = first(lanes, capacity)
-        blocks = self.rungs[-1]
-        few = min(-(-MEASURED_STEPS // self.task.block), blocks)
         plans = candidates(capacity, self.devices)
         if self.side_by_side is not None:
             plans = [Plan(self.devices[:capacity], min(self.side_by_side, capacity))]
 
-        def compile_plan(plan: Plan) -> LaneProgram:
-            return compiled(self._runner(0), Shapes.of(lanes), Shapes.of(self.shared), plan)
+        def rounds(plan: Plan) -> int:
+            needed = -(-capacity // plan.round)
+            return min(ROUNDS, needed) if resumable else needed
 
-        short = self.shared._replace(blocks=np.int32(few))
         measured = measure_plan(
             plans,
-            compile_plan,
-            lanes,
-            short,
-            repeats=3 if few < blocks else 1,  # what cannot be cut short is not run more often than need be
+            lambda plan: self._compiled(0, plan, rounds(plan)),
+            self._pack(0, self._lanes(0, np.ones(len(self.grid), bool))[:capacity]),
+            lambda blocks: self.shared._replace(blocks=np.int32(blocks)),
+            self.budget,
+            few=min(-(-MEASURED_STEPS // self.task.block), self.rungs[-1]),
+            repeats=3 if self.rungs[-1] > 1 else 1,  # what cannot be cut short is not run more often than need be
             memory_limit=self.memory_limit,
             begin_wide=self.task.begin_wide,
             fewer_devices=self.side_by_side is None,
         )
         plan = measured.plan
-        chunk = capacity
-        if resumable:
-            seconds = measured.seconds_per_lane[plan.group] * blocks / few
-            rounds = max(1, int(CHUNK_SECONDS / (seconds * plan.round)))
-            # A process's share should not be one chunk that another one waits for.
-            share = -(-n // (4 * jax.process_count())) if jax.process_count() > 1 else n
-            rounds = max(1, min(rounds, -(-share // plan.round)))
-            chunk = min(capacity, rounds * plan.round)
-        if chunk == capacity:  # compiled for another number of lanes, it may differ in the last bit
-            self.programs[0] = measured.program
+        if len(plan.devices) < len(plans[0].devices):
+            self.devices = plan.devices
+        self.programs[0] = measured.program
         self.seconds["measuring"] = time.perf_counter() - started
-        seconds_per_lane = {str(group): seconds for group, seconds in measured.seconds_per_lane.items()}
-        return _Chosen(plan.group, len(plan.devices), chunk, self.memory_limit, seconds_per_lane)
+        if measured.cost is not None:
+            report("measured", 0, self.budget.seconds)
+        return _Chosen(
+            side_by_side=self.side_by_side,
+            group=plan.group,
+            rounds=rounds(plan),
+            chunk=self._chunk(measured, capacity) if resumable else capacity,
+            memory_per_device=self.memory_limit // len(self.devices[:capacity]),
+            seconds_per_lane={str(group): seconds for group, seconds in measured.seconds_per_lane.items()},
+        )
+
+    def _chunk(self, measured: Measured, capacity: int) -> int:
+        """Return how many lanes become one file: about ten seconds of work, or one round if nothing is known of that."""
+        plan = measured.plan
+        rounds = 1
+        if measured.cost is not None:
+            seconds = measured.cost.lane(self.rungs[-1]) * plan.round
+            rounds = max(1, int(min(CHUNK_SECONDS / max(seconds, 1e-9), capacity)))
+        # A process's share should not be one chunk that another one waits for.
+        n, processes = len(self._lanes(0, np.ones(len(self.grid), bool))), jax.process_count()
+        share = -(-n // (4 * processes)) if processes > 1 else n
+        return min(capacity, max(1, min(rounds, -(-share // plan.round))) * plan.round)
+
+    def _compiled(self, i: int, plan: Plan, rounds: int) -> LaneProgram:
+        """Return the program of a combination that takes so many groups on each device, one after the other."""
+        lanes = np.resize(self._lanes(i, np.ones(len(self.grid), bool)), rounds * plan.round)
+        return compiled(self._runner(i), Shapes.of(self._pack(i, lanes)), Shapes.of(self.shared), plan)
 
     def _compile(self, i: int, chosen: _Chosen, report: Report) -> LaneProgram:
-        """Return the compiled program of a combination, in groups so small that it keeps to the memory limit."""
+        """Return the compiled program of a combination, in groups so small that it keeps to the memory limit.
+
+        How many lanes run side by side depends on what the study has written down, and not on this machine.
+        """
         combination = self.combinations[i]
-        lanes = self._pack(i, self._lanes(i, np.ones(len(self.grid), bool))[: chosen.chunk])
-        group = min(chosen.group, len(lanes.seed))
+        lanes = len(self._lanes(i, np.ones(len(self.grid), bool)))
+        devices, group = self.devices[:lanes], min(chosen.group, lanes)
         while True:
             report(f"compiling {combination.label}", 0)
-            plan = Plan(self.devices[: min(chosen.devices, len(lanes.seed))], group)
-            program = compiled(self._runner(i), Shapes.of(lanes), Shapes.of(self.shared), plan)
-            if program.bytes <= chosen.memory_limit:
+            program = self._compiled(i, Plan(devices, group), min(chosen.rounds, -(-lanes // group)))
+            each = program.bytes // len(devices)
+            if each > chosen.memory_per_device:
+                if group == 1:
+                    raise InputError(
+                        f"{combination.label}: one lane at a time takes {readable(each)} of memory; the limit is "
+                        f"{readable(chosen.memory_per_device)}"
+                    )
+                group //= 2
+                continue
+            enough = fitting(devices, each, self.memory_limit)
+            if len(enough) == len(devices):
                 return program
-            if group == 1:
+            if not enough:
                 raise InputError(
-                    f"{combination.label}: one lane at a time takes {readable(program.bytes)} of memory; the limit is "
-                    f"{readable(chosen.memory_limit)}"
+                    f"{combination.label}: the study was begun in groups of {group} lanes, which take {readable(each)} of "
+                    f"memory; the limit is {readable(self.memory_limit)}. With a greater memory_limit it goes on"
                 )
-            group //= 2
+            devices = enough
 
     def _run_chunks(
         self, chunks: Sequence[_Chunk], blocks: int, chosen: _Chosen, report: Report
@@ -457,13 +494,20 @@ class _Run:
                 if i not in self.programs:
                     self.programs[i] = coming.pop(i).result()
                 ready = time.perf_counter()
-                found = self.programs[i](self._pack(i, chunk.lanes), shared, partial(report, self.combinations[i].label))
+                found = self._call(i, chunk.lanes, shared, partial(report, self.combinations[i].label))
                 self.seconds["compiling"] += ready - started
                 self.seconds["running"] += time.perf_counter() - ready
                 ends = jax.tree.leaves(found.pop("ends", None))
                 yield chunk, found | {f"ends/{k}": leaf for k, leaf in enumerate(ends)}
         finally:
             compilers.shutdown(wait=False, cancel_futures=True)
+
+    def _call(self, i: int, lanes: np.ndarray, shared: Any, on_lanes: Callable[[int], None]) -> dict[str, Any]:
+        """Run some lanes of a combination, in as many calls of its program as they need."""
+        program = self.programs[i]
+        parts = [lanes[k : k + program.capacity] for k in range(0, len(lanes), program.capacity)]
+        found = [program(self._pack(i, part), shared, on_lanes) for part in parts]
+        return found[0] if len(found) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
     def _run_rung(
         self, rung: int, blocks: int, alive: np.ndarray, chosen: _Chosen, folder: StudyFolder | None, report: Report
@@ -486,6 +530,11 @@ class _Run:
         )
         n, me = jax.process_count(), jax.process_index()
         with together("running lanes", left):
+            if missing and folder.platform() != self.devices[0].platform:
+                raise InputError(
+                    f"study {folder.path} is run on a {folder.platform()}, and here is a {self.devices[0].platform}, which "
+                    f"rounds differently; {sum(len(chunks[k].lanes) for k in missing)} lanes are missing: continue it there"
+                )
             # Neighbours go to the same process, so that it compiles few programs.
             mine = [chunks[k] for k in missing[me * len(missing) // n : (me + 1) * len(missing) // n]]
             for chunk, found in self._run_chunks(mine, blocks, chosen, report):

@@ -18,7 +18,7 @@ from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.grid import Grid
 from jaxopt_lec.lab.minimize import RUNNING, At, Given, Problem, Stop, Tolerances, begin, prepare, step, traced
 from jaxopt_lec.lab.multi_start import End, count_lanes, end_at
-from jaxopt_lec.lab.training import BATCH_SIZE, block_length, examples, hold, seeded, train_lane
+from jaxopt_lec.lab.training import BATCH_SIZE, block_length, examples, hold, scoring_in_steps, seeded, train_lane
 from jaxopt_lec.lab.training import Lane as TrainingLane
 from jaxopt_lec.lab.training import Shared as TrainingShared
 from jaxopt_lec.transformation import of_multi_steps
@@ -53,6 +53,7 @@ class Task(ABC):
         takes_seeds: whether a seed changes anything.
         n_starts: how many starting points there are.
         begin_wide: whether plans are tried from the widest group downwards on a CPU too.
+        once: what a lane does besides its steps, such as scoring, counted in steps.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Task(ABC):
     takes_seeds: bool
     n_starts: int
     begin_wide: ClassVar[bool] = False
+    once: float = 0.0
 
     @property
     def dtype(self) -> np.dtype:
@@ -82,6 +84,10 @@ class Task(ABC):
     @abstractmethod
     def shared(self, seeds: Sequence[int]) -> Any:
         """Return what all lanes read: a NamedTuple with the field `blocks`, how many blocks of steps to take."""
+
+    def given_data(self, seeds: Sequence[int], shared: Any) -> Any:
+        """Return what decides `shared`: without what this machine computed, which another one may round differently."""
+        return shared
 
     @abstractmethod
     def run_lane(self, combination: Combination, lane: Lane, shared: Any) -> dict[str, Any]:
@@ -136,6 +142,11 @@ class Training(Task):
         """What is trained."""
         return self.workload.name
 
+    @property
+    def once(self) -> float:  # type: ignore[override]
+        """Scoring the validation data."""
+        return scoring_in_steps(examples(self.workload.data.validation), self.batch_size)
+
     def check(self, grid: Grid, combination: Combination) -> None:
         """Try the factory out, and one step of what it makes."""
         check_values(grid, self.factory, combination, self.dtype)
@@ -155,6 +166,12 @@ class Training(Task):
             seeded(self.workload, seeds, self.batch_size, self.steps),
             np.int32(self.steps // self.block),
         )
+
+    def given_data(self, seeds: Sequence[int], shared: TrainingShared) -> Any:
+        """Return the data and, for the initial parameters, the seeds and the program that makes parameters of them."""
+        initialize = lowered_text(self.workload.initialize, jax.random.key(0))
+        drawn = shared.seeded._replace(params=np.array(seeds), state=np.frombuffer(initialize.encode(), np.uint8))
+        return shared._replace(seeded=drawn)
 
     def run_lane(self, combination: Combination, lane: Lane, shared: TrainingShared) -> dict[str, Any]:
         """Train, and score on validation data."""
@@ -380,6 +397,11 @@ class Running(Task):
         """Run the function."""
         found = combination.make(partial(self.run, shared.keys[lane.seed]), lane.traced)
         return dict(found) if isinstance(found, Mapping) else {"final": found}
+
+
+def lowered_text(fn: Callable[..., Any], *arguments: Any) -> str:
+    """Return a function's program as text, the same on every platform."""
+    return str(jax.jit(fn).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text())
 
 
 def check_factory(factory: Any) -> None:

@@ -24,6 +24,8 @@ PIECE = 1000
 # Steps whose number the compiler knows: a loop of unknown length costs a GPU one round trip to the host per turn.
 LONGEST_BLOCK = 64
 FEWEST_BLOCKS = 18  # so that a lane can be cut short twice by thirds
+# A step evaluates its batch and differentiates it, which takes about twice as long.
+STEP_IN_EVALUATIONS = 3
 # About how many times a watched lane is looked at.
 EVALUATIONS = 25
 
@@ -105,6 +107,11 @@ def evaluation_steps(steps: int) -> np.ndarray:
     return np.append(np.arange(interval, steps, interval), steps)
 
 
+def scoring_in_steps(held_out: int, batch_size: int) -> float:
+    """Return about how many steps take as long as scoring so many examples."""
+    return held_out / (STEP_IN_EVALUATIONS * batch_size)
+
+
 def examples(batch: Batch) -> int:
     """Count the examples of a set."""
     return len(jax.tree.leaves(batch)[0])
@@ -128,7 +135,8 @@ def seeded(workload: "Workload", seeds: Sequence[int], batch_size: int, steps: i
     """Draw all that the seeds decide: initial parameters, order of the examples, dropout keys."""
     keys = jax.vmap(jax.random.key)(np.array(seeds))
     init, dropout = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    params, state = jax.jit(jax.vmap(workload.initialize))(init)
+    # One after the other: a program for all at once takes twice as long to compile.
+    params, state = jax.jit(partial(jax.lax.map, workload.initialize))(init)
     n = examples(workload.data.train)
     order = np.stack([batch_order(seed, n, batch_size, steps) for seed in seeds])
     return Seeded(params, state, order, dropout)

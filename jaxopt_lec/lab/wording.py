@@ -173,7 +173,7 @@ def cost_words(comparison: Comparison) -> str:
     plan = comparison.plan
     return (
         f"{count(comparison.lanes, 'lane')} on {count(len(plan.devices), f'{plan.devices[0].platform.upper()} device')}, "
-        f"groups of {plan.group} (measured). {comparison.seconds:.0f} s: "
+        f"groups of {plan.group} ({'measured' if comparison.seconds_per_lane else 'as usual'}). {comparison.seconds:.0f} s: "
         f"{comparison.setup_seconds:.0f} set-up and measuring, "
         f"{sum(r.run_seconds for r in comparison.results):.0f} running and compiling what comes next, the rest timing steps."
     )

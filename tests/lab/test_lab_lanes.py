@@ -18,6 +18,7 @@ import pytest
 
 from jaxopt_lec.lab.errors import InputError
 from jaxopt_lec.lab.lanes import Plan, Shapes, candidates, collect, compile_lanes, compiled, deal, measure_plan
+from jaxopt_lec.lab.measuring import MeasuringBudget, Work
 from jaxopt_lec.lab.training import Lane, Shared, batch_order, block_length, hold, seeded, train_lane
 from jaxopt_lec.lab.workloads import load_workload
 
@@ -71,12 +72,29 @@ def test_candidates_double_up_to_all_lanes_of_a_device() -> None:
 
 
 class FakeProgram:
-    def __init__(self, plan: Plan, clock: list[float], seconds: float) -> None:
-        self.plan, self.capacity, self.clock, self.seconds = plan, 100, clock, seconds
-        self.bytes = 10 * plan.round
+    """Takes made-up seconds on a made-up clock, and counts the blocks of steps that its lanes took."""
 
-    def __call__(self, lanes, shared) -> None:
-        self.clock[0] += self.seconds * len(lanes)
+    compile_seconds = 5.0
+    capacity = 100
+
+    def __init__(self, plan: Plan, clock: list[float], seconds: float, once: float = 0.0) -> None:
+        self.plan, self.clock, self.seconds, self.once = plan, clock, seconds, once
+        self.bytes = 10 * plan.round
+        self.blocks_taken = 0
+        clock[0] += self.compile_seconds
+
+    def __call__(self, lanes, blocks: int) -> None:
+        padded = -(-len(lanes) // self.plan.round) * self.plan.round
+        self.blocks_taken += padded * blocks
+        self.clock[0] += padded * self.seconds * (self.once + blocks)
+
+
+def plenty() -> MeasuringBudget:
+    return MeasuringBudget(Work(((10_000, 100),)))
+
+
+def shorten(blocks: int) -> int:
+    return blocks
 
 
 def choose(seconds: dict[int, float], monkeypatch, platform: str = "cpu", devices: int = 1, **options):
@@ -84,7 +102,11 @@ def choose(seconds: dict[int, float], monkeypatch, platform: str = "cpu", device
     clock = [0.0]
     monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
     plans = [Plan((FakeDevice(platform),) * devices, group) for group in seconds]
-    return measure_plan(plans, lambda plan: FakeProgram(plan, clock, seconds[plan.group]), np.zeros(100), None, **options)
+
+    def compile_plan(plan: Plan) -> FakeProgram:
+        return FakeProgram(plan, clock, seconds[plan.group])
+
+    return measure_plan(plans, compile_plan, np.zeros(96), shorten, plenty(), **options)
 
 
 @pytest.mark.parametrize(
@@ -94,14 +116,15 @@ def choose(seconds: dict[int, float], monkeypatch, platform: str = "cpu", device
         ({1: 1.0, 2: 0.5, 4: 1.0, 8: 0.98, 16: 0.5}, 2, [1, 2, 4, 8]),  # a gain within the noise is none; then down
         ({1: 1.0, 2: 2.0, 4: 3.0, 8: 4.0}, 1, [1, 2, 4, 8]),
         ({1: 1.0, 2: 0.5}, 2, [1, 2]),
-        ({1: 1.0}, 1, [1]),
+        ({1: 1.0}, 1, []),  # nothing to choose from
     ],
 )
 def test_a_cpu_begins_with_groups_of_four_and_climbs(monkeypatch, seconds, chosen, tried) -> None:
     measured = choose(seconds, monkeypatch)
     assert measured.plan.group == measured.program.plan.group == chosen
     assert list(measured.seconds_per_lane) == tried
-    assert measured.seconds_per_lane[chosen] == pytest.approx(seconds[chosen])
+    if tried:
+        assert measured.seconds_per_lane[chosen] == pytest.approx(seconds[chosen])
 
 
 @pytest.mark.parametrize("options", [{"platform": "gpu"}, {"begin_wide": True}])
@@ -122,9 +145,13 @@ def test_fewer_devices_are_tried_where_cores_are_busy(monkeypatch, cores: float,
         return FakeProgram(plan, clock, {4: 0.5, 2: seconds, 1: 1.0}[len(plan.devices)])
 
     plans = [Plan((FakeDevice("cpu"),) * 4, 1)]
-    measured = measure_plan(plans, compile_plan, np.zeros(100), None)
+
+    def measure(**options):
+        return measure_plan(plans, compile_plan, np.zeros(96), shorten, plenty(), **options)
+
+    measured = measure()
     assert len(measured.plan.devices) == len(measured.program.plan.devices) == chosen
-    assert len(measure_plan(plans, compile_plan, np.zeros(100), None, fewer_devices=False).plan.devices) == 4
+    assert len(measure(fewer_devices=False).plan.devices) == 4
 
 
 def test_plans_over_the_memory_limit_are_not_run(monkeypatch) -> None:
@@ -133,6 +160,39 @@ def test_plans_over_the_memory_limit_are_not_run(monkeypatch) -> None:
     assert measured.seconds_per_lane[4] == measured.seconds_per_lane[8] == math.inf
     with pytest.raises(InputError, match="one lane at a time takes 20 bytes of memory; the limit is 15 bytes"):
         choose({2: 1.0, 4: 1.0}, monkeypatch, memory_limit=15)
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("once", [0.0, 1.0, 20.0])
+@pytest.mark.parametrize(("lanes", "blocks"), [(8, 1), (50, 20), (60, 4), (780, 20), (96, 1), (5000, 1), (5000, 64)])
+def test_measuring_costs_at_most_a_tenth_of_the_study(monkeypatch, lanes, blocks, once, seconds) -> None:
+    clock, programs = [0.0], []
+    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
+    plans = candidates(min(lanes, 96), (FakeDevice("cpu"),) * 2)
+    budget = MeasuringBudget(Work(((lanes, blocks),), once))
+
+    def compile_plan(plan: Plan) -> FakeProgram:
+        programs.append(FakeProgram(plan, clock, seconds, once))
+        return programs[-1]
+
+    measured = measure_plan(plans, compile_plan, np.zeros(min(lanes, 96)), shorten, budget, few=min(4, blocks))
+    study = lanes * (once + blocks) * seconds
+    beside = clock[0] - FakeProgram.compile_seconds  # the usual plan's program is needed in any case
+    assert beside <= 0.1 * study * (1 + 1e-9)
+    assert sum(program.blocks_taken for program in programs) <= lanes * blocks
+    if study < 10 * FakeProgram.compile_seconds:  # another plan cannot pay for its compilation
+        assert [program.plan.group for program in programs] == [measured.plan.group] == [min(4, lanes // 2)]
+        assert measured.seconds_per_lane == {}
+
+
+def test_a_study_too_small_for_a_glance_runs_nothing_before_it_runs(monkeypatch) -> None:
+    clock: list[float] = [0.0]
+    monkeypatch.setattr("jaxopt_lec.lab.lanes.time.perf_counter", lambda: clock[0])
+    plans = candidates(8, (FakeDevice("cpu"),))
+    budget = MeasuringBudget(Work(((8, 4),)))
+    measured = measure_plan(plans, lambda plan: FakeProgram(plan, clock, 60.0), np.zeros(8), shorten, budget)
+    assert (measured.plan.group, measured.cost, measured.program.blocks_taken) == (4, None, 0)
+    assert clock[0] == FakeProgram.compile_seconds
 
 
 def test_equal_functions_share_a_program() -> None:

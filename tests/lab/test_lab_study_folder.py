@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ from jaxopt_lec.lab.workloads import load_workload
 
 SWEEP = sys.modules["jaxopt_lec.lab.sweep"]  # as an attribute of the package it is the function
 PROGRAM = Path(sweep_program.__file__)
-# One device in a test of the folder alone is enough, and XLA_FLAGS of a caller must not decide.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+# The program decides how many devices there are; other flags are this process's, so that both round alike.
+FLAGS = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag]
+ENVIRONMENT = os.environ | {"XLA_FLAGS": " ".join(FLAGS)}
 
 
 def start(folder: Path, *place: int) -> subprocess.Popen:
@@ -61,17 +63,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
+    """The study of the program, in one process and at once."""
     folder = tmp_path_factory.mktemp("undisturbed") / "study"
-    process = start(folder)
-    status, errors = finish(process)
-    assert status == 0, errors
+    go_on(folder)
     assert len(list(folder.glob("lanes-*"))) == 18
     return folder
 
 
+def go_on(folder: Path) -> lab.Sweep:
+    """Run what is missing of the program's study, in this process."""
+    return sweep_program.study(folder, halving=lab.Halving(keep=0.5, cuts=1))
+
+
 def test_a_study_killed_again_and_again_ends_with_the_same_files(undisturbed, tmp_path):
     folder = tmp_path / "study"
-    for done in (0, 1, 7, 13):  # 0: as soon as the folder is there
+    for done in (0, 7):  # 0: as soon as the folder is there
         process = start(folder)
         while not folder.exists():
             time.sleep(0.001)
@@ -80,9 +86,7 @@ def test_a_study_killed_again_and_again_ends_with_the_same_files(undisturbed, tm
         finish(process)
         assert_whole(folder)
     assert list(tmp_path.iterdir()) == [folder]
-    process = start(folder)
-    status, errors = finish(process)
-    assert status == 0, errors
+    go_on(folder)
     assert contents(folder) == contents(undisturbed)
 
 
@@ -113,9 +117,7 @@ def test_a_lost_process_is_an_error_and_the_study_goes_on(undisturbed, tmp_path)
     assert "LostProcessError: one of 2 processes was lost while running lanes" in errors
     assert "the same call continues it" in errors
     assert_whole(folder)
-    process = start(folder)  # one process finishes what two began
-    status, errors = finish(process)
-    assert status == 0, errors
+    go_on(folder)  # one process finishes what two began
     assert contents(folder) == contents(undisturbed)
 
 
@@ -171,6 +173,87 @@ def test_lanes_that_are_missing_are_run_again_to_the_same_bits(tmp_path, monkeyp
     again = training(study=folder)
     np.testing.assert_array_equal(again.curves, first.curves)
     assert contents(folder) == contents(tmp_path / "copy")
+
+
+# --- on other hardware ---------------------------------------------------------------------------------------------------
+
+
+def with_devices(monkeypatch, count: int) -> None:
+    devices = jax.local_devices()[:count]
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+
+
+def without(folder: Path, *places: int) -> None:
+    """Delete some files of lanes, as if the study had been killed."""
+    files = sorted(folder.glob("lanes-*"))
+    for place in places:
+        files[place].unlink()
+
+
+def test_a_study_goes_on_with_fewer_devices_to_the_same_bits(undisturbed, tmp_path, monkeypatch):
+    shutil.copytree(undisturbed, tmp_path / "elsewhere")
+    without(tmp_path / "elsewhere", 2, 8, 16)
+    with_devices(monkeypatch, 1)
+    go_on(tmp_path / "elsewhere")
+    assert contents(tmp_path / "elsewhere") == contents(undisturbed)
+
+
+def test_a_study_goes_on_with_more_devices_to_the_same_bits(tmp_path, monkeypatch):
+    with monkeypatch.context() as fewer:
+        with_devices(fewer, 1)
+        training(study=tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    without(tmp_path / "two", 0, 3)
+    training(study=tmp_path / "two")
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_a_finished_study_is_read_on_any_machine(undisturbed, tmp_path, monkeypatch):
+    """With fewer devices, on another platform, with little memory, and whatever side_by_side was."""
+    folder = tmp_path / "study"
+    shutil.copytree(undisturbed, folder)
+    of_gpu = (folder / "study.json").read_text().replace('"platform": "cpu"', '"platform": "gpu"')
+    (folder / "study.json").write_text(of_gpu)
+    with_devices(monkeypatch, 1)
+    monkeypatch.setattr(SWEEP, "compiled", lambda *_: pytest.fail("compiled"))
+    halving = lab.Halving(keep=0.5, cuts=1)
+    found = sweep_program.study(folder, halving=halving, memory_limit=10**6, side_by_side=None)
+    assert found.columns["final"].shape == (48,)
+    without(folder, 0)
+    with pytest.raises(lab.InputError, match=r"is run on a gpu, and here is a cpu, .*; 4 lanes are missing"):
+        go_on(folder)
+
+
+def test_a_study_goes_on_with_less_memory_or_says_how_much_it_needs(tmp_path, monkeypatch):
+    training(study=tmp_path / "study")
+    shutil.copytree(tmp_path / "study", tmp_path / "smaller")
+    without(tmp_path / "smaller", 1)
+    with pytest.raises(lab.InputError, match=r"begun in groups of 2 lanes, which take .*; the limit is 100 kB\. With a"):
+        training(study=tmp_path / "smaller", memory_limit=100_000)
+    # Enough for one of the two devices.
+    devices, sizes = [], []
+    compiled = SWEEP.compiled
+
+    def counting(run, lanes, shared, plan):
+        program = compiled(run, lanes, shared, plan)
+        devices.append(len(plan.devices))
+        sizes.append(program.bytes)
+        return program
+
+    monkeypatch.setattr(SWEEP, "compiled", counting)
+    each = biggest_program(tmp_path / "study", tmp_path / "measured", sizes)
+    devices.clear()
+    training(study=tmp_path / "smaller", memory_limit=each + each // 2)
+    assert devices == [2, 1]
+    assert contents(tmp_path / "smaller") == contents(tmp_path / "study")
+
+
+def biggest_program(folder: Path, copy: Path, sizes: list[int]) -> int:
+    """Return what a study's program takes of each of two devices."""
+    shutil.copytree(folder, copy)
+    without(copy, 1)
+    training(study=copy)
+    return sizes[-1] // 2
 
 
 def small_study(folder, factory=jl.adam, steps=20, batch_size=64, rates=(0.01, 0.1), data=0, **options):
