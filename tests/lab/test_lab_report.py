@@ -182,8 +182,8 @@ def test_files(comparison: Comparison, tmp_path: Path) -> None:
     frame = pd.read_csv(folder / "results.csv")
     assert len(frame) == comparison.lanes == 6 + 6 + 4
     assert list(frame.columns) == [
-        *("optimizer", "phase", "learning_rate", "seed", "diverged", "training_loss", "scored_on", "loss", "accuracy"),
-        "steps_to_target",
+        *("optimizer", "phase", "learning_rate", "seed", "diverged", "diverged_at", "training_loss", "scored_on", "loss"),
+        *("accuracy", "steps_to_target"),
     ]
     fresh = frame[(frame.optimizer == "plain") & (frame.phase == "fresh")]
     assert list(fresh.accuracy) == [0.6, 0.8]
@@ -191,7 +191,7 @@ def test_files(comparison: Comparison, tmp_path: Path) -> None:
     assert frame[frame.diverged].accuracy.isna().all()
     assert list(fresh.steps_to_target) == [20, 15]
     assert frame[frame.phase == "tuning"].steps_to_target.isna().all()
-    assert frame[~frame.diverged].drop(columns="steps_to_target").notna().all().all()
+    assert frame[~frame.diverged].drop(columns=["steps_to_target", "diverged_at"]).notna().all().all()
 
     seen = pd.read_csv(folder / "evaluations.csv")
     assert len(seen) == (2 + 2) * 4
