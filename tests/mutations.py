@@ -28,6 +28,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -1318,7 +1319,8 @@ def run_tests(copy: Path, tests: str) -> None:
     sys.path[:] = [str(copy), *(path for path in sys.path if not Path(path).resolve().is_relative_to(ROOT))]
     sys.argv = ["pytest"]
     observer = Observer()
-    arguments = ["-x", "-p", "no:cacheprovider", "--timeout=0", "--tb=short", *shlex.split(tests)]
+    already = "ignore::pytest.PytestAssertRewriteWarning"  # of Hypothesis, which is imported
+    arguments = ["-x", "-p", "no:cacheprovider", "--timeout=0", "--tb=short", "-W", already, *shlex.split(tests)]
     status = int(pytest.main(arguments, plugins=[observer]))
     imported = getattr(sys.modules.get("jaxopt_lec"), "__file__", str(copy))
     if not Path(imported).resolve().is_relative_to(copy.resolve()):
@@ -1365,7 +1367,10 @@ def runs(waiting: Sequence[Run], folder: Path, jobs: int, leash: int) -> Iterato
                 try:
                     os.close(leash)
                     run_tests(copy, run.tests)
+                except BaseException:
+                    traceback.print_exc()
                 finally:
+                    sys.stderr.flush()
                     os._exit(1)
             going[pid] = run, copy, started
         time.sleep(0.02)
