@@ -1149,7 +1149,8 @@ MUTATIONS = [
         "SparseAdam steps wherever a number is not 0, not in whole rows.",
         "jnp.any(g != 0, axis=tuple(range(1, g.ndim)), keepdims=True)",
         "g != 0",
-        'tests/compat/test_trajectories.py tests/compat/test_torch_arguments.py -k "trajectory_is and torch-SparseAdam and maximize and not missing or rows_with_a_zero"',
+        "tests/compat/test_trajectories.py tests/compat/test_torch_arguments.py "
+        '-k "trajectory_is and torch-SparseAdam and maximize and not missing or rows_with_a_zero"',
     ),
     Mutation(
         "torch-options-above-the-range",
