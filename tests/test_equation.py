@@ -503,6 +503,25 @@ def test_float64_of_numpy_is_taken_as_jax_takes_it(make):
     assert not any(x.dtype == "float64" for x in jax.tree.leaves(state))
 
 
+def test_float32_gradients_of_float64_parameters_are_worked_on_in_float64():
+    with jax.enable_x64(True):
+        params, gradients = jnp.ones(2), jnp.ones(2, jnp.float32)
+        tx = jl.scale_by_momentum(decay=0.9)
+        _, state = tx.update(gradients, tx.init(params), params)
+        updates, state = tx.update(gradients, state, params)
+    assert updates.dtype == jnp.float32
+    np.testing.assert_array_equal(state.slots["v"], np.full(2, 0.9 + 1.0))
+
+
+def test_an_array_given_anew_is_used_and_a_number_is_that_of_the_state():
+    params = jnp.ones(2)
+    state = jl.sgd(jnp.float32(0.1)).init(params)
+    updates, after = jl.sgd(jnp.float32(0.025)).update(params, state, params)
+    np.testing.assert_array_equal(updates, -np.full(2, 0.025, np.float32))
+    assert after.hyper["learning_rate"] == np.float32(0.025)
+    np.testing.assert_array_equal(jl.sgd(0.025).update(params, state, params)[0], -np.full(2, 0.1, np.float32))
+
+
 def test_python_numbers_and_abstract_arrays_are_parameters_too():
     tx = jl.adamw(0.1)
     updates, _ = tx.update({"a": 1.0}, tx.init({"a": 2.0}), {"a": 2.0})
