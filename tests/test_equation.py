@@ -522,6 +522,18 @@ def test_an_array_given_anew_is_used_and_a_number_is_that_of_the_state():
     np.testing.assert_array_equal(jl.sgd(0.025).update(params, state, params)[0], -np.full(2, 0.1, np.float32))
 
 
+def test_an_array_given_as_hyperparameter_is_not_donated_with_the_state():
+    rate = jnp.float32(0.1)
+    state = jl.sgd(rate).init(jnp.ones(2))
+    jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)(state)
+    assert rate == np.float32(0.1)
+
+
+def test_second_moments_of_complex_parameters_are_real():
+    slots = jax.eval_shape(jl.adam(0.1).init, jax.ShapeDtypeStruct((2,), jnp.complex64))[0].slots
+    assert (slots["m"].dtype, slots["v"].dtype) == (jnp.complex64, jnp.float32)
+
+
 def test_python_numbers_and_abstract_arrays_are_parameters_too():
     tx = jl.adamw(0.1)
     updates, _ = tx.update({"a": 1.0}, tx.init({"a": 2.0}), {"a": 2.0})

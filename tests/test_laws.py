@@ -382,7 +382,7 @@ def test_number_array_and_schedule_give_one_structure(case):
 @for_programs()
 def test_a_state_may_be_donated_and_the_users_arrays_survive(case):
     # All leaves, the scalar too: there what init fills with a hyperparameter has the hyperparameter's own shape.
-    params, gradients, rate = params_tree(case), at(gradients_tree(case, 1), 0), jnp.float32(0.1)
+    params, gradients, rate = params_tree(case), at(gradients_tree(case, 1), 0), jnp.asarray(0.1)
     for tx in (case.make(rate), case.tx):
         donating = jax.jit(functools.partial(step, tx), donate_argnums=(1, 2))
         for _ in range(2):
