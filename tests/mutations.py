@@ -1206,7 +1206,7 @@ MUTATIONS = [
         "Pairs of negative curvature are remembered too.",
         "keep = ys > MIN_CURVATURE",
         "keep = jnp.abs(ys) > MIN_CURVATURE",
-        "tests/compat/test_lbfgs.py -k 'trajectory_is and not network'",
+        "tests/compat/test_lbfgs.py -k negative_curvature",
     ),
     Mutation(
         "lbfgs-strong-wolfe-is-weak",
