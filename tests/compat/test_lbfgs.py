@@ -278,3 +278,13 @@ def test_hard_lines_from_many_starts_at_once(loss: Callable[..., Any], options: 
             assert_same(list(ours), theirs)
         compared += len(theirs)
     assert compared > LANES / 2
+
+
+def test_pairs_of_negative_curvature_are_not_kept() -> None:
+    params = jnp.ones(2)
+    tx = LBFGS(lr=0.1, max_iter=1)
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state = tx.update(-params, state, params, value_fn=lambda x: -jnp.sum(x**2) / 2)
+        params = params + updates
+    assert (state.n_iter, state.n_pairs) == (2, 0)
