@@ -165,7 +165,9 @@ def test_a_schedule_that_fails_is_named():
 
 
 @pytest.mark.parametrize(
-    "ask", [lambda x: x if x < 5 else 5, lambda x: max(x, 5), float, np.asarray, lambda x: [1, 2][x]], ids=str
+    "ask",
+    [lambda x: x if x < 5 else 5, lambda x: max(x, 5), float, np.asarray, lambda x: [1, 2][x]],
+    ids=["if", "max", "float", "asarray", "index"],
 )
 def test_a_schedule_that_needs_the_value_of_a_traced_count_is_named(ask):
     tx = jl.adam(0.1, b1=lambda count: 0.1 * ask(count))
@@ -588,6 +590,37 @@ def test_float64_of_numpy_is_taken_as_jax_takes_it(make):
     updates, state = tx.update(params, tx.init(params), params, value_fn=lambda p: p["w"].sum())
     assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
     assert not any(x.dtype == "float64" for x in jax.tree.leaves(state))
+
+
+def test_float32_gradients_of_float64_parameters_are_worked_on_in_float64():
+    with jax.enable_x64(True):
+        params, gradients = jnp.ones(2), jnp.ones(2, jnp.float32)
+        tx = jl.scale_by_momentum(decay=0.9)
+        _, state = tx.update(gradients, tx.init(params), params)
+        updates, state = tx.update(gradients, state, params)
+    assert updates.dtype == jnp.float32
+    np.testing.assert_array_equal(state.slots["v"], np.full(2, 0.9 + 1.0))
+
+
+def test_an_array_given_anew_is_used_and_a_number_is_that_of_the_state():
+    params = jnp.ones(2)
+    state = jl.sgd(jnp.float32(0.1)).init(params)
+    updates, after = jl.sgd(jnp.float32(0.025)).update(params, state, params)
+    np.testing.assert_array_equal(updates, -np.full(2, 0.025, np.float32))
+    assert after.hyper["learning_rate"] == np.float32(0.025)
+    np.testing.assert_array_equal(jl.sgd(0.025).update(params, state, params)[0], -np.full(2, 0.1, np.float32))
+
+
+def test_an_array_given_as_hyperparameter_is_not_donated_with_the_state():
+    rate = jnp.float32(0.1)
+    state = jl.sgd(rate).init(jnp.ones(2))
+    jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)(state)
+    assert rate == np.float32(0.1)
+
+
+def test_second_moments_of_complex_parameters_are_real():
+    slots = jax.eval_shape(jl.adam(0.1).init, jax.ShapeDtypeStruct((2,), jnp.complex64))[0].slots
+    assert (slots["m"].dtype, slots["v"].dtype) == (jnp.complex64, jnp.float32)
 
 
 def test_python_numbers_and_abstract_arrays_are_parameters_too():

@@ -176,7 +176,7 @@ def test_an_equation_of_ones_own():
     @jl.equation(m=zeros)
     def scale_by_mine(g, s, p, t, *, b: float = 0.9, floor: float = 1e-3):
         m = ema(s.m, jnp.tanh(g), b)
-        return jnp.where(jnp.abs(m) > floor, jnp.sign(m) * jnp.log1p(jnp.abs(m)), jnp.maximum(m, -0.5) ** 3), {"m": m}
+        return jnp.where(jnp.abs(m) > floor, jnp.sign(m) * jnp.log1p(jnp.abs(m)), 0) + jnp.maximum(m, -0.5) ** 3, {"m": m}
 
     tx = optax.chain(scale_by_mine(), optax.scale(-0.1))
     params, gradients = problem()
@@ -219,6 +219,10 @@ def test_bfloat16():
         ours, theirs = run(jax.jit(fuse(tx).step), start, gradients), run(jax.jit(plain_step(tx)), start, gradients)
         assert_same(ours, theirs, ulps=ulps, atol=ulps * 2.0**-8)
         assert "one loop over 4 leaves" in fuse(tx).explain(params)
+    # Halfway between two numbers, the even one is taken.
+    params, gradients = {"w": jnp.asarray([1, 1 + 2.0**-7], jnp.bfloat16)}, {"w": jnp.full(2, -(2.0**-8), jnp.bfloat16)}
+    after, _ = jax.jit(fuse(jl.sgd(1.0)).step)(params, jl.sgd(1.0).init(params), gradients)
+    np.testing.assert_array_equal(after["w"].astype(jnp.float32), [1, 1 + 2.0**-6])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float16, jnp.complex64])

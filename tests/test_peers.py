@@ -59,6 +59,14 @@ def test_float16_with_a_zero_gradient_stays_finite(name):
     assert np.all(np.isnan(theirs))  # ε = 1e-8 is 0 in float16, and 0/0
 
 
+def test_small_float16_gradients_have_a_second_moment():
+    """The square of 10⁻⁴ is 0 in float16; it is taken in float32."""
+    g = jnp.full(3, 1e-4, jnp.float16)
+    tx = jl.adam(0.1)
+    _, state = tx.update(g, tx.init(g))
+    np.testing.assert_allclose(state[0].slots["v"], 1e-3 * np.float64(g) ** 2, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_hyperparameters_beside_bfloat16_parameters_are_not_rounded(name):
     params, gradients = jnp.ones(2, jnp.bfloat16), jnp.full((3, 2), 0.1, jnp.bfloat16)

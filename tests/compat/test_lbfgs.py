@@ -87,3 +87,13 @@ def test_criterion_sees_another_count_and_a_part_in_a_billion() -> None:
 @pytest.mark.parametrize("name", list(CASES)[::12])
 def test_recorded_is_what_torch_does_now(name: str, live_torch: Any) -> None:
     assert CASES[name].excess(stored()[name], record.lbfgs_trajectory(CASES[name])) <= 1
+
+
+def test_pairs_of_negative_curvature_are_not_kept() -> None:
+    params = jnp.ones(2)
+    tx = LBFGS(lr=0.1, max_iter=1)
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state = tx.update(-params, state, params, value_fn=lambda x: -jnp.sum(x**2) / 2)
+        params = params + updates
+    assert (state.n_iter, state.n_pairs) == (2, 0)

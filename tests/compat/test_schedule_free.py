@@ -56,7 +56,7 @@ def followed(tx, evaluation, params=THETA):
         {"warmup_steps": 0.5},  # within the first step: none
         {"learning_rate": rates, "warmup_steps": 7, "weight_decay": 0.1, "beta_1": 0.95},
     ],
-    ids=str,
+    ids=["defaults", "averages", "warm-up", "half a step of warm-up", "schedule"],
 )
 def test_y_and_x_are_the_papers_with_the_weights_and_the_decay_of_keras(options):
     given = {"learning_rate": 0.05} | options

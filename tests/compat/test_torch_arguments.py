@@ -136,6 +136,19 @@ def test_complex_parameters_are_refused_where_torch_refuses_them(name):
         getattr(like_torch, name)().init({"w": jnp.ones((2, 2), jnp.complex64)})
 
 
+def test_sparse_adam_steps_rows_with_a_zero_as_a_whole():
+    params = jnp.ones((2, 2))
+    gradients = [jnp.asarray([[1.0, 1.0], [0.0, 0.0]]), jnp.asarray([[0.0, 1.0], [0.0, 0.0]])]
+    last = []
+    for tx in (like_torch.SparseAdam(lr=0.1), like_torch.Adam(lr=0.1)):
+        state = tx.init(params)
+        for g in gradients:
+            updates, state = tx.update(g, state, params)
+        last.append(updates)
+    np.testing.assert_allclose(last[0], last[1], rtol=1e-5)
+    assert last[0][0, 0] != 0
+
+
 def test_muon_names_the_parameter_that_is_no_matrix():
     with pytest.raises(ValueError, match=r"Muon takes matrices only, as in PyTorch: 'dense/bias' has shape \(2,\)"):
         like_torch.Muon().init(PARAMS)

@@ -122,6 +122,24 @@ def test_the_best_point_has_the_lowest_mean_and_is_given_back_as_it_was_given():
     assert lab.sweep(lambda key, rate: jnp.nan * rate, grid(rate=[1.0, 2.0])).best is None
 
 
+def test_a_point_is_judged_by_all_its_lanes_if_they_were_run_to_the_end():
+    columns = {
+        "value": np.array([3.0, np.inf, 1.0, 1.0, 2.0, 2.0]),
+        "stopped_by": np.array(["steps", "not_finite", "halving", "halving", "steps", "steps"]),
+    }
+    found = lab.Sweep(grid(rate=[0.1, 0.2, 0.3]), "value", columns, None, None, None, 1, {})
+    np.testing.assert_array_equal(found.objectives, [np.inf, np.inf, 2])
+    assert found.best == {"rate": 0.3}
+
+
+def test_halving_rounds_up_how_many_points_go_on():
+    task = lab.Minimizing(jl.sgd, bowl, START, steps=60)
+    halving = lab.Halving(keep=1 / 3, cuts=1)
+    found = lab.sweep(task, grid(learning_rate=[1e-3, 1e-2, 0.02, 0.03]), side_by_side=3, halving=halving, curves=False)
+    taken = found.columns["steps_taken"].reshape(4, -1)[:, 0]
+    assert (taken == 60).sum() == halving.points(4)[1] == 2
+
+
 @pytest.mark.parametrize("study", [False, True])
 def test_halving_runs_the_best_to_the_end_with_the_same_numbers(study, tmp_path):
     rates = np.geomspace(1e-4, 0.09, 9)

@@ -115,6 +115,7 @@ def test_dropout_acts_in_training_only():
         (b"\xff\xfe" * 5000, "not a text in UTF-8: .* at byte 0"),
         (gzip.compress(b"ab" * 5000)[:-9], "text: damaged gzip file"),
     ],
+    ids=["short", "empty", "one character", "not UTF-8", "damaged"],
 )
 def test_what_is_no_text_is_named(tmp_path, content, message):
     file = tmp_path / "text"

@@ -57,6 +57,16 @@ def test_all_dtypes_have_digests(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, state.restore(tmp_path / "tree", shapes), tree)
 
 
+def test_digests_tell_numbers_that_changed_places(tmp_path):
+    tree = {"w": jnp.arange(4.0)}
+    state.save(tmp_path / "saved", tree)
+    with ocp.StandardCheckpointer() as checkpointer:
+        saved = checkpointer.restore((tmp_path / "saved").absolute())
+        checkpointer.save((tmp_path / "turned").absolute(), saved | {"tree": {"w": saved["tree"]["w"][::-1]}})
+    with pytest.raises(ValueError, match="the bytes of w are not those that were saved"):
+        state.restore(tmp_path / "turned", tree)
+
+
 def test_another_optimizer_is_refused(saved):
     path, _, params = saved
     with pytest.raises(ValueError, match=r"is another optimizer's or model's: it lacks .* and it has codes/0/count"):

@@ -160,6 +160,24 @@ def test_inside_shard_map_the_transformation_itself_is_used():
         jax.eval_shape(inside, jnp.ones((4, 4)))
 
 
+def test_zero_takes_the_first_axis_that_divides_after_it_is_split_already():
+    mesh = AbstractMesh((2, 2), ("data", "model"))
+    params = {"six": jnp.ones((3, 6)), "eight": jnp.ones((3, 8))}
+    columns = NamedSharding(mesh, PartitionSpec(None, "model"))
+    m = state.shardings(jl.adam(0.1), params, columns, zero="data")[0].slots["m"]
+    assert m["six"].spec == PartitionSpec(None, "model")
+    assert m["eight"].spec == PartitionSpec(None, ("model", "data"))
+
+
+def test_scales_are_split_only_between_blocks(mesh):
+    columns = NamedSharding(mesh, PartitionSpec(None, "data"))
+    params = {"in_the_middle": jnp.ones((64, 510)), "between": jnp.ones((64, 512))}  # 4 blocks of 128 in both
+    found = state.shardings(state.compress(jl.adam(0.1)), params, columns)
+    specs = [sharding.spec for sharding in found.scales]
+    assert set(specs) == {PartitionSpec(None, "data"), PartitionSpec(None, None)}
+    assert [found.codes[0].slots["m"][key].spec for key in params] == [PartitionSpec(None, "data")] * 2
+
+
 def test_a_missing_gradient_stays_missing(mesh):
     whole = NamedSharding(mesh, PartitionSpec())
     params = {"a": jnp.ones((4, 4)), "b": jnp.ones(4)}

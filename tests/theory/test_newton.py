@@ -85,3 +85,7 @@ def test_newton_cg_goes_down_at_negative_curvature():
     """At the top of −y² the first direction has negative curvature: the step is the gradient itself."""
     path = minimize(newton_cg(1.0), lambda z: -0.5 * jnp.sum(z**2 * jnp.array([1.0, 3.0])), np.array([1.0, 1.0]), 1)
     np.testing.assert_allclose(path[1], [2.0, 4.0], rtol=1e-15)
+    # Behind a first direction of negative curvature, here (1/32, 1), there would be one of positive curvature.
+    valley = jnp.array([20.0, -0.1])
+    path = minimize(newton_cg(1.0), lambda z: 0.5 * jnp.sum(valley * z**2), np.array([1 / 640, -10.0]), 1)
+    np.testing.assert_allclose(path[1], [1 / 640 - 1 / 32, -11.0], rtol=1e-12)
