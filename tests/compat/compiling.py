@@ -1,16 +1,10 @@
-"""Programs that compile quickly and are shared: in these tests compiling takes longer than the steps do."""
+"""Programs that are shared: in these tests compiling takes longer than the steps do."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-# The code need not be fast: LLVM does not optimize, and XLA's older emitter gives it a third of the work.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
 _PROGRAMS: dict[Any, Any] = {}
 
 
@@ -19,5 +13,5 @@ def program(function: Callable[..., Any], *args: Any) -> Any:
     lowered = jax.jit(function).lower(*args)
     key = (lowered.as_text(), lowered.in_tree, lowered.out_tree)
     if key not in _PROGRAMS:
-        _PROGRAMS[key] = lowered.compile(compiler_options=QUICK)
+        _PROGRAMS[key] = lowered.compile()
     return _PROGRAMS[key]

@@ -18,6 +18,14 @@ def _live(name):
         return pytest.skip(f"compares with {name} itself, which is not installed")
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that are not asked for are left out
+def pytest_collection_modifyitems(items):
+    """Tests that compare with a live framework are run by .ci/run, where both are installed."""
+    for item in items:
+        if {"live_torch", "live_keras"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.thorough)
+
+
 @pytest.fixture(scope="session")
 def live_torch():
     return _live("torch")

@@ -28,6 +28,7 @@ from jaxopt_lec.compat.checkpoint import CONV1D, CONV2D, CONV3D, LINEAR, from_to
 from jaxopt_lec.compat.state_dicts import as_numpy, option_names
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.thorough
 
 BEFORE, AFTER = 5, 6
 TOLERANCE = 1e-10

@@ -13,7 +13,6 @@ import numpy as np
 import optax
 import pytest
 import record
-from compiling import QUICK
 from lbfgs_cases import CASES, Case
 
 from jaxopt_lec.compat.lbfgs import lbfgs
@@ -44,7 +43,7 @@ def program(loss: Callable[..., Any], many: bool, history_size: int, line_search
         updates, state = tx.update(jax.grad(value_fn)(params), state, params, value_fn=value_fn)
         return optax.apply_updates(params, updates), state
 
-    return jax.jit(jax.vmap(step, in_axes=(0, 0, None)) if many else step, compiler_options=QUICK)
+    return jax.jit(jax.vmap(step, in_axes=(0, 0, None)) if many else step)
 
 
 def followed(case: Case) -> np.ndarray:

@@ -100,6 +100,7 @@ def optax_path(transformation, gradient=closed_loop, theta=THETA):
 RATES = [pytest.param(0.05, id="constant"), pytest.param(decayed, id="schedule")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("learning_rate", RATES)
 @pytest.mark.parametrize(
     ("oracle", "ours", "method", "theirs"),
@@ -246,6 +247,7 @@ def in_shape(*shape):
     return THETA.reshape(shape), gradient
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("learning_rate", RATES)
 @pytest.mark.parametrize(
     ("ours", "theirs"),
@@ -264,6 +266,7 @@ def test_pytorch_adafactor(torch, shape, ours, theirs, learning_rate):
     close(adafactor(theta, gradient, STEPS, learning_rate, eps=0.0, **ours), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("learning_rate", RATES)
 def test_pytorch_asgd_average(torch, learning_rate):
     arguments = {"decay": 0.3, "power": 0.6, "start": 10}
@@ -275,6 +278,7 @@ def test_pytorch_asgd_average(torch, learning_rate):
     close(average[12:], np.cumsum(path[12:], axis=0) / np.arange(1, STEPS - 10)[:, None, None])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("learning_rate", RATES)
 @pytest.mark.parametrize("shape", [(3, 4), (6, 2)])
 @pytest.mark.parametrize(
@@ -297,7 +301,7 @@ def test_pytorch_muon(torch, shape, ours, theirs, learning_rate, monkeypatch):
 def keras(monkeypatch):
     """Keras on JAX, in float64."""
     monkeypatch.setenv("KERAS_BACKEND", "jax")  # read at the first import
-    import keras
+    keras = pytest.importorskip("keras")
     from keras.src.backend.common import dtypes
 
     # Keras promotes float64 to float32 in means and norms, except with TensorFlow.
@@ -310,6 +314,7 @@ def keras(monkeypatch):
     keras.config.set_floatx(before)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("oracle", "ours", "name", "theirs"),
     [
