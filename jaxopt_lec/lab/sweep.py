@@ -178,8 +178,8 @@ def sweep(
     what a program runs at a time. A second call with the same task compiles only what is new.
 
     With a `study`, every chunk that is done is written into that folder, and the same call continues a study that was
-    killed, on any number of devices. It ends with the same numbers, to the last bit: how the lanes are grouped is written
-    down first.
+    killed. It ends with the same numbers, to the last bit: how the lanes are grouped is written down first. With another
+    number of devices it goes on too, but for rounding to the same numbers.
 
     In a program of several `jax.distributed` processes every process calls `sweep` with the same arguments and runs its
     share; the study's folder, which all must see, is how results travel. All return the whole sweep.
@@ -233,7 +233,7 @@ def checked_seeds(task: Task, seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """How a study is run. With it, a study continues to the same numbers, on any number of devices."""
+    """How a study is run. With it, a study continues to the same numbers; on another number of devices, but for rounding."""
 
     side_by_side: int | None  # as it was asked for
     group: int  # lanes side by side on a device: this decides how numbers are rounded

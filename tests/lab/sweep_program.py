@@ -31,7 +31,7 @@ def study(folder: Path, **options) -> lab.Sweep:
     starts = {"x": np.random.default_rng(0).standard_normal((4, 50)).astype(np.float32)}
     task = lab.Minimizing(optimizer, ravine, starts, steps=400)
     points = lab.grid(method=[jl.adam, jl.momentum], learning_rate=[1e-4, 1e-3, 1e-2])
-    return lab.sweep(task, points, seeds=2, study=folder, **({"side_by_side": 2} | options))
+    return lab.sweep(task, points, seeds=2, study=folder, side_by_side=2, **options)
 
 
 if __name__ == "__main__":

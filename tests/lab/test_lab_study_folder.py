@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -24,9 +25,8 @@ from jaxopt_lec.lab.workloads import load_workload
 
 SWEEP = sys.modules["jaxopt_lec.lab.sweep"]  # as an attribute of the package it is the function
 PROGRAM = Path(sweep_program.__file__)
-# The program decides how many devices there are; other flags are this process's, so that both round alike.
-FLAGS = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag]
-ENVIRONMENT = os.environ | {"XLA_FLAGS": " ".join(FLAGS)}
+# The program decides how many devices there are, and XLA_FLAGS of a caller must not.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 
 
 def start(folder: Path, *place: int) -> subprocess.Popen:
@@ -63,16 +63,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    """The study of the program, in one process and at once."""
     folder = tmp_path_factory.mktemp("undisturbed") / "study"
-    go_on(folder)
+    run_to_the_end(folder)
     assert len(list(folder.glob("lanes-*"))) == 18
     return folder
 
 
-def go_on(folder: Path) -> lab.Sweep:
-    """Run what is missing of the program's study, in this process."""
-    return sweep_program.study(folder, halving=lab.Halving(keep=0.5, cuts=1))
+def run_to_the_end(folder: Path) -> None:
+    """Run what is missing of the program's study, in a process of its own."""
+    status, errors = finish(start(folder))
+    assert status == 0, errors
 
 
 def test_a_study_killed_again_and_again_ends_with_the_same_files(undisturbed, tmp_path):
@@ -86,7 +86,7 @@ def test_a_study_killed_again_and_again_ends_with_the_same_files(undisturbed, tm
         finish(process)
         assert_whole(folder)
     assert list(tmp_path.iterdir()) == [folder]
-    go_on(folder)
+    run_to_the_end(folder)
     assert contents(folder) == contents(undisturbed)
 
 
@@ -117,7 +117,7 @@ def test_a_lost_process_is_an_error_and_the_study_goes_on(undisturbed, tmp_path)
     assert "LostProcessError: one of 2 processes was lost while running lanes" in errors
     assert "the same call continues it" in errors
     assert_whole(folder)
-    go_on(folder)  # one process finishes what two began
+    run_to_the_end(folder)  # one process finishes what two began
     assert contents(folder) == contents(undisturbed)
 
 
@@ -178,11 +178,6 @@ def test_lanes_that_are_missing_are_run_again_to_the_same_bits(tmp_path, monkeyp
 # --- on other hardware ---------------------------------------------------------------------------------------------------
 
 
-def with_devices(monkeypatch, count: int) -> None:
-    devices = jax.local_devices()[:count]
-    monkeypatch.setattr(jax, "local_devices", lambda: devices)
-
-
 def without(folder: Path, *places: int) -> None:
     """Delete some files of lanes, as if the study had been killed."""
     files = sorted(folder.glob("lanes-*"))
@@ -190,38 +185,45 @@ def without(folder: Path, *places: int) -> None:
         files[place].unlink()
 
 
-def test_a_study_goes_on_with_fewer_devices_to_the_same_bits(undisturbed, tmp_path, monkeypatch):
-    shutil.copytree(undisturbed, tmp_path / "elsewhere")
-    without(tmp_path / "elsewhere", 2, 8, 16)
-    with_devices(monkeypatch, 1)
-    go_on(tmp_path / "elsewhere")
-    assert contents(tmp_path / "elsewhere") == contents(undisturbed)
+def assert_alike(folder: Path, other: Path, run_again: set[int]) -> None:
+    """What was done before is as it was, and what was run again is the same but for rounding."""
+    names = sorted(file.name for file in folder.glob("lanes-*"))
+    assert names == sorted(file.name for file in other.glob("lanes-*"))
+    assert (folder / "table.csv").exists()
+    for place, name in enumerate(names):
+        with np.load(folder / name) as here, np.load(other / name) as there:
+            for column in there:
+                alike = partial(np.testing.assert_allclose, rtol=1e-3)
+                (alike if place in run_again else np.testing.assert_array_equal)(here[column], there[column])
 
 
-def test_a_study_goes_on_with_more_devices_to_the_same_bits(tmp_path, monkeypatch):
-    with monkeypatch.context() as fewer:
-        with_devices(fewer, 1)
-        training(study=tmp_path / "one")
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
-    without(tmp_path / "two", 0, 3)
-    training(study=tmp_path / "two")
-    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+@pytest.mark.parametrize(("begun", "continued"), [(2, 1), (1, 2)])
+def test_a_study_goes_on_with_another_number_of_devices(tmp_path, monkeypatch, begun, continued):
+    devices = jax.local_devices()
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[:begun])
+    training(study=tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    (tmp_path / "there" / "table.csv").unlink()
+    without(tmp_path / "there", 0)
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[:continued])
+    training(study=tmp_path / "there")
+    assert_alike(tmp_path / "there", tmp_path / "here", {0})
 
 
-def test_a_finished_study_is_read_on_any_machine(undisturbed, tmp_path, monkeypatch):
+def test_a_finished_study_is_read_on_any_machine(tmp_path, finished, monkeypatch):
     """With fewer devices, on another platform, with little memory, and whatever side_by_side was."""
     folder = tmp_path / "study"
-    shutil.copytree(undisturbed, folder)
+    shutil.copytree(finished, folder)
     of_gpu = (folder / "study.json").read_text().replace('"platform": "cpu"', '"platform": "gpu"')
     (folder / "study.json").write_text(of_gpu)
-    with_devices(monkeypatch, 1)
+    devices = jax.local_devices()
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[:1])
     monkeypatch.setattr(SWEEP, "compiled", lambda *_: pytest.fail("compiled"))
-    halving = lab.Halving(keep=0.5, cuts=1)
-    found = sweep_program.study(folder, halving=halving, memory_limit=10**6, side_by_side=None)
-    assert found.columns["final"].shape == (48,)
+    found = small_study(folder, memory_limit=10**5, side_by_side=None)
+    assert np.isfinite(found.columns["validation_loss"]).all()
     without(folder, 0)
-    with pytest.raises(lab.InputError, match=r"is run on a gpu, and here is a cpu, .*; 4 lanes are missing"):
-        go_on(folder)
+    with pytest.raises(lab.InputError, match=r"is run on a gpu, and here is a cpu, .*; 2 lanes are missing"):
+        small_study(folder)
 
 
 def test_a_study_goes_on_with_less_memory_or_says_how_much_it_needs(tmp_path, monkeypatch):
@@ -243,9 +245,10 @@ def test_a_study_goes_on_with_less_memory_or_says_how_much_it_needs(tmp_path, mo
     monkeypatch.setattr(SWEEP, "compiled", counting)
     each = biggest_program(tmp_path / "study", tmp_path / "measured", sizes)
     devices.clear()
+    (tmp_path / "smaller" / "table.csv").unlink()
     training(study=tmp_path / "smaller", memory_limit=each + each // 2)
     assert devices == [2, 1]
-    assert contents(tmp_path / "smaller") == contents(tmp_path / "study")
+    assert_alike(tmp_path / "smaller", tmp_path / "study", {1})
 
 
 def biggest_program(folder: Path, copy: Path, sizes: list[int]) -> int:
