@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import oracles
 import pytest
 
+os.environ["KERAS_BACKEND"] = "jax"  # Keras is not imported without a backend that is installed
 pytest.importorskip("torch")
 pytest.importorskip("keras")
 pytestmark = pytest.mark.thorough  # each row is run in both frameworks
