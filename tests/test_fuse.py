@@ -122,7 +122,10 @@ def test_what_is_elementwise_is_one_loop_with_the_least_bytes(name):
     assert re.search(rf"^one loop over 4 leaves, {least} bytes for each number: params/bias", explained), explained
     assert "whole arrays" not in explained
     start = (params, tx.init(params))
-    assert_same(run(jax.jit(fused.step), start, gradients), run(jax.jit(plain_step(tx)), start, gradients))
+    ours, theirs = (run(jax.jit(step), start, gradients) for step in (fused.step, plain_step(tx)))
+    if name == "master":  # the correction holds the parameter's low bits: only together are they a number
+        ours, theirs = ((state.master_parameters(p, s), s.inner) for p, s in (ours, theirs))
+    assert_same(ours, theirs)
 
 
 def test_leaves_that_are_treated_differently_are_found_so():
