@@ -32,5 +32,5 @@ def pytest_terminal_summary(terminalreporter):
     """Say at the end how many of the frameworks' trajectories ours agree with."""
     passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
     agreeing = Counter(value for report in passed for key, value in report.user_properties if key == "agrees with")
-    for (framework, cases), count in sorted(agreeing.items(), reverse=True):
-        terminalreporter.write_line(f"{framework}: {count} of {cases} cases agree")
+    for framework, count in sorted(agreeing.items(), reverse=True):
+        terminalreporter.write_line(f"{framework}: {count} recorded trajectories agree")

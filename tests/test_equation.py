@@ -264,6 +264,7 @@ def test_help_shows_the_hyperparameters():
     assert list(inspect.signature(jl.scale_by_newton).parameters) == ["damping"]
 
 
+@pytest.mark.thorough  # a checker reads all of JAX first
 def test_type_checker_knows_the_hyperparameters(tmp_path):
     source = tmp_path / "user.py"
     source.write_text(

@@ -49,6 +49,7 @@ def test_on_eight_devices(said, line):
     assert line in said
 
 
+@pytest.mark.thorough  # three processes, each of which compiles
 def test_two_processes_compute_what_one_does(said):
     import socket
 
