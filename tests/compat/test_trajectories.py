@@ -137,8 +137,8 @@ def test_trajectory_is_the_frameworks(framework, name, record_property):
     case = TABLES[framework][name]
     measured = distance(framework, made(framework, case), case)
     assert measured <= 1, (
-        f"{framework} {name}: the recorded trajectory: measured {measured:.3g} times the permitted error, permitted 1; look at "
-        f"{case.optimizer} in jaxopt_lec/compat/{framework}.py, or record anew with tests/compat/record.py {framework}"
+        f"{framework} {name}: the recorded trajectory: measured {measured:.3g} times the permitted error, permitted 1; "
+        f"look at {case.optimizer} in jaxopt_lec/compat/{framework}.py, or record anew with tests/compat/record.py {framework}"
     )
     record_property("agrees with", framework)  # counted at the end: see conftest.py
 
