@@ -138,7 +138,7 @@ def test_trajectory_is_the_frameworks(framework, name, record_property):
     measured = distance(framework, made(framework, case), case)
     assert measured <= 1, (
         f"{framework} {name}: the recorded trajectory: measured {measured:.3g} times the permitted error, permitted 1; "
-        f"look at {case.optimizer} in jaxopt_lec/compat/{framework}.py, or record anew with tests/compat/record.py {framework}"
+        f"look at {case.optimizer} in jaxopt_lec/compat/{framework}.py, or run tests/compat/record.py {framework} again"
     )
     record_property("agrees with", framework)  # counted at the end: see conftest.py
 
