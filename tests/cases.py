@@ -420,6 +420,7 @@ CASES = [
 ]
 
 
+@functools.cache
 def kind(case: Case) -> tuple[Any, ...]:
     """Return what the lifter sees of a row: what it needs, and its slots as shapes on a leaf of two axes."""
     leaf = jax.ShapeDtypeStruct((2, 3), np.float32)
@@ -456,9 +457,7 @@ def programs(law: str = "") -> list[Case]:
     return list(rows.values())
 
 
-def numbers_thorough(law: str = "") -> list[Any]:
-    """Return the rows that a law holds for; those that differ from another in numbers alone are `thorough`."""
-    first = programs(law)
-    return [
-        pytest.param(case, id=case.name, marks=[] if case in first else [pytest.mark.thorough]) for case in applying(law)
-    ]
+def kinds_and_numbers(law: str = "") -> list[Any]:
+    """Return the rows that a law holds for, in which numbers count too; all but one of each kind are `thorough`."""
+    others = [case for case in applying(law) if case not in programs(law)]
+    return kinds(law) + [pytest.param(case, id=case.name, marks=[pytest.mark.thorough]) for case in others]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import CASES, numbers_thorough
+from cases import CASES, kinds_and_numbers
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxopt_lec as jl
@@ -78,7 +78,7 @@ def assert_same(ours, theirs, ulps=16, atol=1e-7):
     jax.tree.map(compare, ours, theirs)
 
 
-@pytest.mark.parametrize("case", numbers_thorough())
+@pytest.mark.parametrize("case", kinds_and_numbers())
 @pytest.mark.filterwarnings("ignore:fuse")
 def test_every_optimizer_steps_as_with_xla(case):
     params, gradients = problem(min_ndim=case.min_ndim)

@@ -15,7 +15,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 from agreement import agree
-from cases import CASES, applying, kinds, numbers_thorough, programs
+from cases import CASES, applying, kinds, kinds_and_numbers, programs
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from torch_steps import RATE, ROWS, START, followed, stored, wild_gradients
@@ -257,7 +257,7 @@ def test_masked_leaves_get_no_state(case):
 # --- compilation
 
 
-@for_programs()
+@for_kinds()
 def test_jit_equals_eager(case):
     with jax.enable_x64(True):
         params, gradients = small(params_tree(case, jnp.float64)), small(gradients_tree(case, 3, jnp.float64))
@@ -434,7 +434,7 @@ def test_number_array_and_schedule_give_one_structure(case):
         chex.assert_trees_all_equal_shapes_and_dtypes(states[0], other)
 
 
-@for_programs()
+@for_kinds()
 def test_a_state_may_be_donated_and_the_users_arrays_survive(case):
     # All leaves, the scalar too: there what init fills with a hyperparameter has the hyperparameter's own shape.
     params, gradients, rate = params_tree(case), at(gradients_tree(case, 1), 0), jnp.asarray(0.1)
@@ -499,7 +499,7 @@ def test_vmap_over_learning_rates_equals_separate_runs(case):
             chex.assert_trees_all_close(at(together, k), run(rate), rtol=1e-11, atol=1e-14)
 
 
-@pytest.mark.parametrize("case", numbers_thorough("hyper_gradient"))
+@pytest.mark.parametrize("case", kinds_and_numbers("hyper_gradient"))
 def test_differentiable_in_the_learning_rate(case):
     with jax.enable_x64(True):
         # A coordinate that starts at its minimum has gradient 0, and a bias starts at 0: there a careless √ has derivative

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 KOREAN = sorted((ROOT / "docs" / "ko").rglob("*.md"))
 # Pages whose blocks are studies and comparisons with frameworks, of up to a minute each.
-STUDIES = {"compare.md", "sweep.md", "surfaces.md", "coming_from_keras.md", "coming_from_pytorch.md"}
+STUDIES = {"compare.md", "sweep.md", "surfaces.md", "small_state.md", "coming_from_keras.md", "coming_from_pytorch.md"}
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
 
 

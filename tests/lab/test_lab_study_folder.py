@@ -96,6 +96,7 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+@pytest.mark.thorough  # processes that each compile
 def test_two_processes_end_with_the_files_of_one(undisturbed, tmp_path):
     folder, port = tmp_path / "study", free_port()
     processes = [start(folder, i, 2, port) for i in range(2)]
