@@ -48,7 +48,7 @@ def ema(average: Array, x: Array, b: Array) -> Array:
         return b * average + (1 - b) * x
     # What rounding took is less than float32 adds to b·average, but not than it adds to the small (1−b)·x. A part of b goes
     # with it, so that an infinite average is multiplied by nothing negative and by no 0; from ½ on the difference is exact.
-    part = jnp.where(b < 0.5, b, 1) * 2**-16
+    part = jax.lax.select(b < 0.5, b, jnp.ones_like(b)) * 2**-16
     return (b - part) * average + (complement(b) * x + (part + rest) * average)
 
 

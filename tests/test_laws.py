@@ -54,7 +54,7 @@ def step(tx, gradient, state, params, *, value_fn=linear):
     return optax.apply_updates(params, updates), state
 
 
-def updates_of(tx, params, gradients):
+def updates_of(tx, params, gradients, **compiler):
     """The sequence of updates over the stacked `gradients`, parameters moving along, in one scan."""
 
     def body(carry, gradient):
@@ -62,7 +62,7 @@ def updates_of(tx, params, gradients):
         updates, state = tx.update(gradient, state, params, value_fn=linear, slope=gradient)
         return (optax.apply_updates(params, updates), state), updates
 
-    return jax.jit(lambda: jax.lax.scan(body, (params, tx.init(params)), gradients)[1])()
+    return jax.jit(lambda: jax.lax.scan(body, (params, tx.init(params)), gradients)[1], **compiler)()
 
 
 def at_least(case, tree):
@@ -143,8 +143,13 @@ def test_float32_stays_within_1e6_of_float64_over_1000_steps(case):
     learning_rate = 2.0**-6  # exact in float32: the rate's own rounding is not the optimizer's
     exactly = dataclasses.replace(case, arguments={**case.arguments, **case.float32})
     expected = oracle_updates(exactly, gradients.astype(np.float64), np.zeros(40), learning_rate)
-    ours = np.asarray(updates_of(case.make(learning_rate), jnp.zeros(40), jnp.asarray(gradients)), np.float64)
+    # With the optimizations that users have: a product and a sum that LLVM makes one operation are rounded once. AdaDelta,
+    # whose S is a factor of its own next value, adds all roundings up.
+    optimized = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+    gradients = jnp.asarray(gradients)
+    ours = updates_of(case.make(learning_rate), jnp.zeros(40), gradients, compiler_options=optimized)
     largest = np.max(np.abs(expected), axis=1, keepdims=True)
+    ours = np.asarray(ours, np.float64)
     agree(case, "float32 is float64 over 1,000 steps", ours, expected, 1e-6, scale=largest, look=oracle_of(case))
 
 
@@ -352,6 +357,7 @@ SPLIT = {
     "together": ((8, 3), PartitionSpec(("data", "model"))),
     "whole": ((3, 5), PartitionSpec()),
     "batch": ((2, 4, 6), PartitionSpec(None, "data", "model")),
+    "stack": ((8, 4, 6), PartitionSpec("data")),
     "vector": ((4,), PartitionSpec("model")),
     "scalar": ((), PartitionSpec()),
 }
@@ -360,7 +366,7 @@ SPLIT = {
 def split_tree(case, of):
     """Shapes and types of arrays on a mesh of eight devices, which need not exist, with axes of the types."""
     mesh = AbstractMesh((4, 2), ("data", "model"), axis_types=of)
-    ndims = {2} if case.min_ndim == 2 else {0, 1, 2, 3}
+    ndims = {case.min_ndim} if case.min_ndim else {0, 1, 2, 3}
     return {
         name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
         for name, (shape, spec) in SPLIT.items()
@@ -390,8 +396,8 @@ def test_types_of_arrays_on_explicit_axes_are_a_fixed_point(case):
 
     for of, set_mesh in (("Explicit", False), ("Explicit", True), ("Auto", True)):
         params = split_tree(case, (AxisType.Explicit, AxisType[of]))
-        context = jax.sharding.use_abstract_mesh(params["rows"].sharding.mesh) if set_mesh else contextlib.nullcontext()
-        with context:
+        mesh = next(iter(params.values())).sharding.mesh
+        with jax.sharding.use_abstract_mesh(mesh) if set_mesh else contextlib.nullcontext():
             jax.eval_shape(two_steps, params, params)
 
 

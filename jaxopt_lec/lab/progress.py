@@ -117,13 +117,12 @@ class Log:
 def shown(progress: Progress, stream: IO[str] | None = None) -> Iterator[None]:
     """Show progress on standard error: a bar if that is a terminal and rich is installed, else a line now and then."""
     console = None
-    if stream is None:
-        stream = sys.stderr
-        with suppress(ImportError):  # without rich, all else works
-            from jaxopt_lec.lab.terminal import Terminal
+    with suppress(ImportError):  # without rich, all else works
+        from jaxopt_lec.lab.terminal import Terminal
 
-            console = Terminal(stderr=True)
-            stream = console.file
+        console = Terminal(stderr=True, stream=stream)
+        stream = console.file
+    stream = sys.stderr if stream is None else stream
     with bar(progress, console) if console is not None and console.is_terminal else lines(Log(progress, stream)):
         yield
 

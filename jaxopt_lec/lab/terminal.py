@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import unicodedata
-from typing import Any, TextIO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -64,9 +64,10 @@ def prepare_streams() -> None:
 class Terminal(Console):
     """Rich's console on standard output or standard error, which takes any text and raises no error of the system."""
 
-    def __init__(self, *, stderr: bool = False) -> None:
-        """Take the stream as it is now."""
-        super().__init__(file=_Forgiving(sys.stderr if stderr else sys.stdout))  # type: ignore[arg-type]
+    def __init__(self, *, stderr: bool = False, stream: IO[str] | None = None) -> None:
+        """Take the stream, or standard output or standard error as it is now."""
+        standard = sys.stderr if stderr else sys.stdout
+        super().__init__(file=_Forgiving(standard if stream is None else stream))  # type: ignore[arg-type]
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Replace characters before Rich measures the text, so that tables stay aligned."""
@@ -81,7 +82,7 @@ def encodable(text: str, encoding: str) -> str:
 class _Forgiving:
     """A stream that replaces what it cannot encode, and goes on in silence where its reader is gone or the disk full."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:

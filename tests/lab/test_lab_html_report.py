@@ -87,7 +87,7 @@ def test_shares_are_in_percent_and_what_diverged_is_said(comparison: Comparison)
     assert "plain ranks first, with a mean test accuracy of 70.00 ± 10.00 %." in text
     assert "1 of 2 seeds" in text
     assert "no test: 1 seed in common with plain+30.00, 1 pair dropped" in text
-    assert "wild: every lane diverged, so nothing was tested." in text
+    assert "wild: every lane diverged, so nothing was tested" in text
     assert "4 of 4 lanes diverged" in text
     assert "The highest of the grid, 1; the best may lie beyond: edgy." in text
 

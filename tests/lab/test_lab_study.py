@@ -235,7 +235,7 @@ def test_a_study_runs_every_lane_and_pairs_them() -> None:
     budget = Budget(learning_rates=(1e-3, 0.1, 3e38), steps=20, seeds=2)
     study = Study(load_workload("digits-logistic"), contestants, budget)
     done: list[int] = []
-    comparison = study.run(lambda status, lanes: done.append(lanes))
+    comparison = study.run(lambda status, lanes, *expected: done.append(lanes))
     assert sum(done) == study.lanes == comparison.lanes == 2 * (3 * 2 + 2)
     one, two = comparison.results
     # Equal optimizers on equal seeds and batches: equal to the last bit.
@@ -271,7 +271,7 @@ def test_an_optimizer_that_diverges_everywhere_is_not_tested() -> None:
     contestants = [Contestant("hopeless", "hopeless", hopeless), Contestant("sgd", "sgd", optax.sgd)]
     study = Study(load_workload("digits-logistic"), contestants, Budget(learning_rates=(0.1,), steps=4, seeds=1))
     done: list[int] = []
-    hopeless_result, sgd = study.run(lambda status, lanes: done.append(lanes)).results
+    hopeless_result, sgd = study.run(lambda status, lanes, *expected: done.append(lanes)).results
     assert hopeless_result.selection is None
     assert hopeless_result.fresh == ()
     assert [run.diverged_at for run in hopeless_result.tuning] == [2]  # the first loss after an update
