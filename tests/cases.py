@@ -26,7 +26,7 @@ class Case:
         make: learning_rate -> transformation.
         oracle: the NumPy float64 loop, called with the same `arguments`.
         like_optax, like_torch: peers of the same numbers, `learning_rate -> transformation` and `(class of torch.optim,
-            arguments)`, whose steps tests/record_rows.py recorded.
+            arguments)`, whose steps tests/torch_steps.py recorded.
         float32: arguments for the oracle in the float32 law, with the reason beside the row.
         needs: what `update` must be given beside the gradients: "params", "value_fn".
         min_ndim: how many axes a leaf must have; the laws' smaller leaves get leading axes of length 1.
@@ -429,10 +429,10 @@ def kind(case: Case) -> tuple[Any, ...]:
 
 
 def kinds(law: str = "", without: str = "") -> list[Any]:
-    """Return one row for each program, of those that a law holds for; all but one row of each kind are `thorough`.
+    """Return one row for each program, among the rows that a law holds for; all but one row of each kind are `thorough`.
 
-    For laws about the lifter, or about a tool over any state: they treat equal kinds alike, whatever their equations are.
-    Rows that need what `without` names are left out.
+    Use it for laws about the lifter, or about a tool for any state: they treat rows of one kind alike.
+    Rows whose `needs` contain `without` are left out.
     """
     seen, rows = set(), []
     for case in programs(law):
@@ -457,7 +457,7 @@ def programs(law: str = "") -> list[Case]:
 
 
 def numbers_thorough(law: str = "") -> list[Any]:
-    """Return the rows that a law holds for; those that differ from another in numbers alone are `thorough`."""
+    """Return the rows that a law holds for; a row that differs from an earlier one only in numbers is `thorough`."""
     first = programs(law)
     return [
         pytest.param(case, id=case.name, marks=[] if case in first else [pytest.mark.thorough]) for case in applying(law)
