@@ -353,7 +353,7 @@ def muon(
 
 @loop
 def schedule_free_of_optax(s: Slots, g: Any, theta: Any, t: int, eta: float) -> Any:
-    """Schedule-Free AdamW whose weights are the squares of the largest rate so far, those of the next steps among them."""
+    """Schedule-Free AdamW whose mean weights each step by the square of the largest rate up to the next step."""
     z = s.z if t > 1 else theta
     x = (theta - (1 - 0.9) * z) / 0.9
     s.v = 0.999 * s.v + 0.001 * g**2

@@ -1,8 +1,8 @@
 """Train half way in PyTorch, save, and go on in Flax NNX and JAX as if nothing had happened.
 
-You learn: `checkpoint.save` writes a PyTorch optimizer's state to a safetensors file; `checkpoint.from_torch` makes of it
-the optimizer and the state with which JAX goes on, given where PyTorch's names are in Flax's model and the layouts of their
-axes; `checkpoint.to_torch` leads back. The same run finished in PyTorch differs by rounding alone.
+You learn: `checkpoint.save` writes a PyTorch optimizer's state to a safetensors file; `checkpoint.from_torch` turns
+that file into the optimizer and the state with which JAX goes on, given the path in Flax's model and the axis layout for
+each of PyTorch's names; `checkpoint.to_torch` converts back. The same run finished in PyTorch differs by rounding alone.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from jaxopt_lec.compat.checkpoint import CONV2D, LINEAR
 STEPS, BATCH_SIZE = 240, 128
 HALF = range(STEPS // 2), range(STEPS // 2, STEPS)
 
-# PyTorch's names, and where they are in Flax's model: (out, in, height, width) in PyTorch is (height, width, in, out) in
+# For each of PyTorch's names, the path in Flax's model: (out, in, height, width) in PyTorch is (height, width, in, out) in
 # Flax, (out, in) is (in, out).
 PLACES = {
     "conv.weight": ("conv/kernel", CONV2D),
@@ -144,7 +144,7 @@ def main():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     network = TorchModel()
-    # Given names, PyTorch saves them, and nothing depends on the order of the parameters.
+    # PyTorch saves the names that it is given, so the order of the parameters does not matter.
     optimizer = torch.optim.AdamW(network.named_parameters(), lr=3e-3, weight_decay=0.05)
     first = train_in_pytorch(network, optimizer, HALF[0])
 

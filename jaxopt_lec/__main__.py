@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 
-INTERRUPTED = 130  # what a command ends with after Ctrl-C
+INTERRUPTED = 130  # the exit code after Ctrl-C
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
         app(prog_name="jaxopt-lec")
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            # Python would wait for the compiler's threads, for up to a minute, and XLA may crash when they outlive it.
+            # `sys.exit` would wait up to a minute for the compiler's threads, and XLA may crash if they outlive Python.
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
             os._exit(INTERRUPTED)

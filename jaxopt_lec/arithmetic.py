@@ -13,13 +13,13 @@ from jax import Array
 
 __all__ = ["abs2", "beside", "complement", "debias", "ema", "one_minus_power", "sqrt"]
 
-# What the rounding of each hyperparameter in force took, by the identity of its array, which is kept beside it.
+# The rounding error of each hyperparameter in force, exact value − array, by the `id` of the array, which is kept beside it.
 _rests: ContextVar[Mapping[int, tuple[Array, Array]]] = ContextVar("rests", default=MappingProxyType({}))
 
 
 @contextlib.contextmanager
 def rests_of(numbers: Mapping[str, Array], rests: Mapping[str, Array]) -> Iterator[None]:
-    """Let `complement` know, for some of the numbers, what their rounding took: exact value − number."""
+    """Give `complement` the rounding errors of some of the numbers: exact value − number."""
     token = _rests.set({id(numbers[name]): (numbers[name], rest) for name, rest in rests.items()})
     try:
         yield
@@ -33,9 +33,9 @@ def _rest_of(b: Array) -> Array | None:
 
 
 def complement(b: Array) -> Array:
-    """Return 1 − b; of a `Decay` that was given as a number of Python, from that number before float32 rounded it.
+    """Return 1 − b; if the `Decay` b was given as a Python number, without the rounding error of b in float32.
 
-    float32(0.9999) is 1.7e-8 off, which is 1.7e-4 of 1 − b.
+    float32(0.9999) has an error of 1.7e-8, which is 1.7e-4 of 1 − b.
     """
     rest = _rest_of(b)
     return 1 - b if rest is None else (1 - b) - rest
@@ -46,8 +46,8 @@ def ema(average: Array, x: Array, b: Array) -> Array:
     rest = _rest_of(b)
     if rest is None:
         return b * average + (1 - b) * x
-    # What rounding took is less than float32 adds to b·average, but not than it adds to the small (1−b)·x. A part of b goes
-    # with it, so that an infinite average is multiplied by nothing negative and by no 0; from ½ on the difference is exact.
+    # rest·average is too small to change b·average in float32, but not the small (1−b)·x, so it is added there. A part of b
+    # moves along with it: so no factor of an infinite average is negative or 0. For b from ½ on, b − part is exact.
     part = jax.lax.select(b < 0.5, b, jnp.ones_like(b)) * 2**-16
     return (b - part) * average + (complement(b) * x + (part + rest) * average)
 

@@ -23,13 +23,13 @@ from jaxopt_lec.lab.terminal import Terminal, prepare_streams
 from jaxopt_lec.lab.wording import divergence_words
 from jaxopt_lec.lab.workloads import WORKLOADS, Activation, Initializer, Remedies, load_workload
 
-# What a command ends with, besides 0, 2 for wrong input and 130 for Ctrl-C.
+# Exit codes, besides 0, 2 for wrong input and 130 for Ctrl-C.
 NOT_SAVED = 1
 ALL_DIVERGED = 3
 
 
 class Commands(typer.core.TyperGroup):
-    """The commands, whose help and messages are printed on any terminal."""
+    """The commands; their help and messages can be printed on any terminal."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command."""
@@ -130,7 +130,7 @@ def compare(
         files = report.numbers(comparison, settings)
         try:
             files = report.pages(comparison, settings) | files
-        finally:  # where drawing fails, the numbers are kept all the same
+        finally:  # if drawing fails, the numbers are written nevertheless
             written.write(files)
         Terminal().print(report.table(comparison))
     if all(result.selection is None for result in comparison.results):
@@ -203,17 +203,17 @@ def gallery(
 
 
 class Written:
-    """The files that a command has written into its folder, or elsewhere where that could not be."""
+    """The files that a command has written, in its folder or, if that failed, in a temporary one."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin with none."""
+        """Start with no files."""
         self.folder = folder
         self.lines: list[str] = []
         self.place: Path | None = None
         self.failure: OSError | None = None
 
     def write(self, files: Mapping[str, bytes], own: Collection[str] = ()) -> None:
-        """Write files, and remove those that an earlier run left under a name of the command's own."""
+        """Write files, and remove other files of an earlier run whose names are in `own`."""
         self.place, self.failure = write_somewhere(self.folder, files)
         if self.place is not None:
             self.lines += [f"wrote {self.place / file}" for file in files]
@@ -226,13 +226,13 @@ class Written:
 
 @contextlib.contextmanager
 def told(folder: Path) -> Iterator[Written]:
-    """Check a command's folder, and say in one line each what cannot be done, where files are, and on Ctrl-C what is kept.
+    """Check a command's folder, and print one line for wrong input, for each file that was written, or for Ctrl-C.
 
     Args:
         folder: where the command's files go; ``~`` is the user's home.
 
     Raises:
-        typer.Exit: with the code for wrong input, or for files that are not in their folder.
+        typer.Exit: with the exit code for wrong input, or for files that could not be written into the folder.
     """
     written = Written(folder)
     try:
@@ -261,7 +261,7 @@ def print_line(text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print on standard error what went wrong."""
+    """Print an error message on standard error."""
     Terminal(stderr=True).print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 
@@ -287,7 +287,7 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
 
 @contextlib.contextmanager
 def surface_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show how far the pictures are."""
+    """Show the progress of drawing the pictures."""
     progress = Progress(None, "")
     with shown(progress):
         yield progress.set

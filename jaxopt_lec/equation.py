@@ -38,7 +38,7 @@ Factory: TypeAlias = Callable[P, optax.GradientTransformationExtraArgs]
 Equation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, P], tuple[Any, dict[str, Any]]]
 # (g, s, p, t, f, *, hyperparameters) -> (direction, new slots)
 TreeEquation: TypeAlias = Callable[Concatenate[Any, Any, Any, Any, Any, P], tuple[Any, dict[str, Any]]]
-# What one call of `update` does: (g, slots, p, t, hyper, rests, extra) -> (direction, slots), all whole trees.
+# The computation of one `update`: (g, slots, p, t, hyper, rests, extra) -> (direction, slots), on whole trees.
 Apply: TypeAlias = Callable[..., tuple[PyTree, dict[str, PyTree]]]
 
 _ORDER = "the order is update(updates, state, params)"
@@ -150,7 +150,7 @@ def chain(name: str, *atoms: optax.GradientTransformation) -> optax.GradientTran
 def masked(name: str, tx: optax.GradientTransformation, mask: Any) -> optax.GradientTransformation:
     """Return `optax.masked(tx, mask)`, or `tx` where `mask` is `None`.
 
-    A function is asked about the parameters in `update` too, not about the updates, of which some may be missing.
+    If `mask` is a function, it gets the parameters in `update` too, not the updates, because some updates may be missing.
 
     Raises:
         TypeError: the mask, or what it returns if it is a function, is not of bools, such as the name of a parameter.
@@ -191,7 +191,7 @@ def count_by_leaf(tx: optax.GradientTransformation) -> optax.GradientTransformat
 
     Returns:
         The transformation, whose `init` counts by leaves, and whose `update`, given `params`, returns zeros for `None`, so
-        that `optax.apply_updates` takes them. Errors: TypeError for what is no transformation, and from the update of a
+        that `optax.apply_updates` accepts them. Errors: TypeError if `tx` is not a transformation, and from the update of a
         `tree_equation` with slots.
     """
     tx = checked("count_by_leaf", tx)
@@ -227,12 +227,12 @@ def _factory(
         if not callable(born):
             raise TypeError(f"{name}: slot {slot!r} needs an initialiser, a function (p, hyper) -> array, got {born!r}")
 
-    # Numeric hyperparameters are data, so all transformations of one equation share what was traced. A dict, which pickles
-    # with a factory that does, as functools.cache does not.
+    # Numeric hyperparameters are data, so all transformations of one equation share what was traced. The cache is a dict,
+    # because cloudpickle can pickle a factory that holds one, but not a factory that holds a functools.cache.
     engines: dict[Any, Apply] = {}
 
     def applying(**static: Any) -> Apply:
-        key = tuple((name, type(value), value) for name, value in static.items())  # the type: 1 is not True
+        key = tuple((name, type(value), value) for name, value in static.items())  # with the type, because 1 == True
         if key not in engines:
             engines[key] = engine(signature, functools.partial(function, **static))
         return engines[key]
@@ -409,7 +409,7 @@ def _over_tree(signature: Signature, function: Callable[..., Any]) -> Apply:
             except Exception as error:
                 _raise_located(error, f"{name}: at {_path_of(i, updates)}")
         if not any(jnp.size(g) for g in jax.tree.leaves(updates)):
-            return updates, slots  # nothing can move, and not every solver takes a system of no equations
+            return updates, slots  # no element can move, and not every solver accepts an empty system
         real = real_dtype(compute_dtype(*(_array(x).dtype for x in jax.tree.leaves((updates, params)))))
         widen = functools.partial(jax.tree.map, lambda x: _widened(_array(x), real))
         loss = functools.partial(value_fn, **accepted_by(value_fn, extra))
@@ -533,7 +533,7 @@ def _check_params(name: str, params: PyTree) -> None:
 
 
 def _refuse_foreign(what: str, x: Any) -> None:
-    """Refuse an array of another library, such as PyTorch, which no operation of JAX takes."""
+    """Refuse an array of another library, such as PyTorch, which JAX's operations do not accept."""
     if not hasattr(x, "dtype") or isinstance(x, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
         return
     try:

@@ -35,7 +35,7 @@ class Hoisted:
         self._parts: dict[ClosedJaxpr, _Parts] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the function alone: what was traced belongs to this process, and another one traces again."""
+        """Pickle only the function: traced programs belong to this process, and another process traces again."""
         return Hoisted, (self._name, self._function)
 
     def with_scalars(self, scalars: Any, several: bool = False) -> Callable[[Any], Any]:

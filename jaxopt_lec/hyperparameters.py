@@ -46,7 +46,7 @@ Positive: TypeAlias = Annotated[Hyper, Range(0, math.inf, closed="neither")]
 Decay: TypeAlias = Annotated[Hyper, Range(0, 1)]
 _FINITE = Range(-math.inf, math.inf, closed="neither")
 _NUMBERS = int | float | np.number | np.ndarray | jax.Array
-# What JAX raises where Python needs the value of a traced array.
+# The errors that JAX raises if Python needs the value of a traced array.
 _NEEDS_A_VALUE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -68,7 +68,7 @@ def _kept_dtype(value: Any) -> jnp.dtype:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A schedule whose errors name the hyperparameter that it is of: `what`, such as "adam: b1"."""
+    """A schedule whose errors name its hyperparameter: `what`, such as "adam: b1"."""
 
     what: str
     function: Callable[[jax.Array], Any]
@@ -76,17 +76,17 @@ class Schedule:
     def __call__(self, count: jax.Array) -> Any:
         """Return the value after `count` steps, a number or a scalar array."""
         try:
-            # A schedule divides the integer count by numbers; strict promotion elsewhere is no reason to refuse it.
+            # A schedule may divide the integer count by a float, even if the rest of the program uses strict promotion.
             with jax.numpy_dtype_promotion("standard"):
                 value = self.function(count)
         except _NEEDS_A_VALUE as error:
             raise TypeError(
-                f"{self.what}: the schedule asks Python for the value of the step count, as `if`, `max`, `float` and `math` "
-                "do, and jax.jit has none while it traces: use jnp.where, jnp.maximum, jax.lax.cond or "
+                f"{self.what}: the schedule needs the value of the step count in Python, as `if`, `max`, `float` and `math` "
+                "do, but while jax.jit traces there is no value: use jnp.where, jnp.maximum, jax.lax.cond or "
                 "optax.join_schedules"
             ) from error
         except Exception as error:
-            error.add_note(f"{self.what} was called as a schedule, with the number of steps done")
+            error.add_note(f"{self.what} was called as a schedule, with the number of finished steps")
             raise
         if isinstance(value, bool) or not isinstance(value, _NUMBERS):
             raise TypeError(f"{self.what}: the schedule must return a number or a scalar array, it returned {value!r}")
@@ -162,13 +162,14 @@ class Signature:
         return {name: jnp.array(as_scalar(value), copy=True) for name, value in self.at(numeric, count).items()}
 
     def at(self, numeric: Mapping[str, Any], count: jax.Array) -> dict[str, Any]:
-        """Return numbers and arrays as they are, and in place of schedules what they return at step `count`."""
+        """Return numbers and arrays as they are, and the value of each schedule at step `count`."""
         return {name: self._value_at(name, value, count) for name, value in numeric.items()}
 
     def rests(self, numeric: Mapping[str, Any], hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """Return what float32 takes from hyperparameters in [0, 1], for `jaxopt_lec.arithmetic.complement`.
+        """Return the float32 rounding errors of hyperparameters in [0, 1), for `jaxopt_lec.arithmetic.complement`.
 
-        From a number of Python while it is the one in force, and from float64; a float32 array is what it is.
+        They are known for a Python number, as long as it is the value in force, and for a float64 array. For a float32 array
+        there is none.
         """
         rests = {}
         for name, value in numeric.items():

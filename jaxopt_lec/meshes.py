@@ -1,7 +1,7 @@
-"""Meshes with Explicit axes, as `jax.make_mesh` gives: an array's type says there how the array is split.
+"""Meshes with Explicit axes, the default of `jax.make_mesh`: there an array's type says how the array is split.
 
-JAX carries such types through element-wise operations and sums. It refuses what it would have to guess, such as a matrix
-product over a split axis. What it refuses is left to the compiler here, as on a mesh with Auto axes.
+JAX carries such types through element-wise operations and sums. It refuses an operation whose output sharding is ambiguous,
+such as a matrix product over a split axis. Here such an operation is left to the compiler, as on a mesh with Auto axes.
 """
 
 import contextlib
@@ -19,15 +19,16 @@ PyTree: TypeAlias = Any
 
 
 def explicit_mesh(tree: PyTree) -> AbstractMesh | None:
-    """Return the mesh of the arrays, if they have one and axes of it are Explicit."""
+    """Return the mesh of the arrays, if they have one with Explicit axes."""
     meshes = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(tree))
     return next((mesh for mesh in meshes if mesh.explicit_axes), None)
 
 
 def in_mesh_of(tree: PyTree) -> AbstractContextManager[Any]:
-    """Return the context of the arrays' mesh, if axes of it are Explicit, where no program is traced.
+    """Return a context that sets the arrays' mesh, if it has Explicit axes, no program is being traced and no mesh is set.
 
-    Without it, what differentiation makes on the way, such as a basis, is on one device, and JAX cannot join it to them.
+    Without it, intermediate arrays of differentiation, such as a basis, are on one device, and JAX cannot combine them with
+    the given arrays.
     """
     leaves = jax.tree.leaves(tree)
     if any(isinstance(x, jax.core.Tracer) for x in leaves) or not jax.sharding.get_abstract_mesh().empty:
@@ -37,22 +38,22 @@ def in_mesh_of(tree: PyTree) -> AbstractContextManager[Any]:
 
 
 def spec_of(x: Any) -> PartitionSpec:
-    """Return how the array's type says that it is split."""
+    """Return the PartitionSpec in the array's type."""
     return jax.typeof(x).sharding.spec
 
 
 def left_to_compiler_if_refused(function: Callable[..., Any], *args: PyTree, like: PyTree, first: Any = None) -> Any:
-    """Return `function(*args)`; where JAX refuses that on Explicit axes, the same computed with these axes Auto.
+    """Return `function(*args)`; if JAX refuses it on Explicit axes, compute it with these axes as Auto axes.
 
     Args:
         function: a function of arrays alone; one that `jax.jit` returned is traced once.
         *args: trees of arrays.
-        like: a tree like the result, of arrays or PartitionSpecs: how what the compiler computes is split.
-        first: a function without arguments that computes the same and is tried in place of `function`.
+        like: a tree like the result, of arrays or PartitionSpecs: how to split the result that the compiler computes.
+        first: a function without arguments that computes the same, and is tried first in place of `function(*args)`.
     """
     try:
         return function(*args) if first is None else first()
-    except Exception:  # JAX has no public class for what it refuses; where something else is wrong, the error comes again
+    except Exception:  # JAX has no public class for such a refusal; any other error is raised again below
         mesh = explicit_mesh(args)
         if mesh is None:
             raise
@@ -61,7 +62,7 @@ def left_to_compiler_if_refused(function: Callable[..., Any], *args: PyTree, lik
 
 
 def split_like(tree: PyTree, like: PyTree) -> PyTree:
-    """Return the tree with the types of `like`, of the same shapes: on Explicit axes its arrays are split like those."""
+    """Return the tree with its arrays split over Explicit axes like those of `like`, which have the same shapes."""
 
     def split(x: Any, like: Any) -> Any:
         sharding = jax.typeof(like).sharding
@@ -73,7 +74,7 @@ def split_like(tree: PyTree, like: PyTree) -> PyTree:
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     """Return the leaves in one vector, and the function from such a vector to a tree with the leaves' types.
 
-    As `ravel_pytree`; of leaves that are split over Explicit axes, each device gets the whole vector.
+    Like `ravel_pytree`; if leaves are split over Explicit axes, every device gets the whole vector.
     """
     mesh = explicit_mesh(tree)
     if mesh is None:

@@ -1,4 +1,4 @@
-"""What the tools over transformations take for one."""
+"""The check that the argument of a tool is a transformation."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def checked(what: str, tx: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def of_multi_steps(tx: Any) -> Any:
-    """Return the transformation that an `optax.MultiSteps` is, with its extra arguments, and anything else as it is.
+    """Return an `optax.MultiSteps` as a transformation that keeps its extra arguments, and anything else unchanged.
 
     `optax.MultiSteps` has `init` and `update`, but is no `optax.GradientTransformation`, and its own
     `gradient_transformation` drops extra arguments.

@@ -1,4 +1,4 @@
-"""Agreement in numbers, and the line that a failing test says: row, law, measured, permitted, and where to look."""
+"""Comparison of numbers, and the line that a failing test prints: row, law, measured, permitted, and where to look."""
 
 import numpy as np
 

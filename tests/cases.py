@@ -26,7 +26,7 @@ class Case:
         make: learning_rate -> transformation.
         oracle: the NumPy float64 loop, called with the same `arguments`.
         like_optax, like_torch: peers of the same numbers, `learning_rate -> transformation` and `(class of torch.optim,
-            arguments)`, whose steps tests/record_rows.py recorded.
+            arguments)`, whose steps tests/torch_steps.py recorded.
         float32: arguments for the oracle in the float32 law, with the reason beside the row.
         needs: what `update` must be given beside the gradients: "params", "value_fn".
         min_ndim: how many axes a leaf must have; the laws' smaller leaves get leading axes of length 1.
@@ -430,10 +430,10 @@ def kind(case: Case) -> tuple[Any, ...]:
 
 
 def kinds(law: str = "", without: str = "") -> list[Any]:
-    """Return one row for each program, of those that a law holds for; all but one row of each kind are `thorough`.
+    """Return one row for each program, among the rows that a law holds for; all but one row of each kind are `thorough`.
 
-    For laws about the lifter, or about a tool over any state: they treat equal kinds alike, whatever their equations are.
-    Rows that need what `without` names are left out.
+    Use it for laws about the lifter, or about a tool for any state: they treat rows of one kind alike.
+    Rows whose `needs` contain `without` are left out.
     """
     seen, rows = set(), []
     for case in programs(law):

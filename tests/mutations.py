@@ -1,14 +1,14 @@
-"""Whether the tests see deliberate faults: each is planted in a copy of the tree, and its tests must become red.
+"""Check that the tests catch deliberate faults: each is planted in a copy of the repository, and its tests must fail.
 
     python tests/mutations.py [-k PATTERN] [--list] [-j JOBS]
 
-It is no part of the test suite, for it takes some minutes. Run it after a change of the tests, above all one that makes them
-faster: a fault that survives is a test that is missing.
+It is not part of the test suite, because it takes some minutes. Run it after changing the tests, above all after making them
+faster: a fault that no test catches shows that a test is missing.
 
 To add a fault, add a `Mutation` below. `old` must stand in the file exactly once: take a short piece of one line, which
-edits nearby leave alone. `tests` are arguments of pytest that select the fewest tests that should notice. The fault is one
-that a person could make; the package must still import. Where the code has moved on and `old` is no longer there, the fault
-is reported as an error: give it its new place.
+edits nearby do not change. `tests` are arguments of pytest that select the fewest tests that should fail. The fault should
+be one that a person could make; the package must still import. If the code has changed and `old` is no longer there, the
+fault is reported as an error: update `old`.
 
 Each run is a fork of this process, which has imported JAX and the rest but nothing of this project. Nothing is written into
 the working tree, and the copies are removed however this process ends. Compiled programs are shared by all runs through

@@ -1,6 +1,6 @@
-"""The compiler of the tests: it optimizes less, and remembers.
+"""XLA's settings for the tests: it optimizes less, and caches compiled programs.
 
-Most of the time of these tests is XLA's, which compiles thousands of small programs that then run for microseconds.
+Most of the test time is compilation: XLA compiles thousands of small programs, which then run for microseconds.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Optimizers that were used travel by cloudpickle to other processes, as Ray, submitit and Dask send them."""
+"""cloudpickle sends optimizers that were already used to other processes, as Ray, submitit and Dask do."""
 
 import copy
 import pickle

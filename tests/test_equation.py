@@ -160,7 +160,7 @@ def test_a_schedule_that_fails_is_named():
     with pytest.raises(TypeError) as caught:
         jl.adam(lambda: 0.1)
     assert caught.value.__notes__ == [
-        "scale_by_learning_rate: learning_rate was called as a schedule, with the number of steps done"
+        "scale_by_learning_rate: learning_rate was called as a schedule, with the number of finished steps"
     ]
 
 
@@ -172,7 +172,7 @@ def test_a_schedule_that_fails_is_named():
 def test_a_schedule_that_needs_the_value_of_a_traced_count_is_named(ask):
     tx = jl.adam(0.1, b1=lambda count: 0.1 * ask(count))
     tx.update(GRADIENTS, tx.init(PARAMS), PARAMS)  # eagerly the count has a value
-    message = "scale_by_adam: b1: the schedule asks Python for the value of the step count"
+    message = "scale_by_adam: b1: the schedule needs the value of the step count in Python"
     refused(TypeError, message, jax.eval_shape, tx.update, GRADIENTS, tx.init(PARAMS), PARAMS)
 
 

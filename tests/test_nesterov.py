@@ -83,7 +83,7 @@ def test_recovery_from_another_state_is_refused():
     for tx in (jl.sgd(0.1), jl.momentum(0.1)):
         with pytest.raises(KeyError, match="holds 0 states of scale_by_nesterov"):
             jl.nesterov_parameters({"w": jnp.ones(2)}, tx.init({"w": jnp.ones(2)}))
-    with pytest.raises(ValueError, match="the state is one of other parameters: their shapes differ"):
+    with pytest.raises(ValueError, match="the state belongs to other parameters: their shapes differ"):
         jl.nesterov_parameters({"w": jnp.ones((2, 1))}, jl.nesterov(0.1).init({"w": jnp.ones(2)}))
 
 

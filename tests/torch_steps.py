@@ -1,6 +1,6 @@
-"""PyTorch's steps on the rows of cases.py that claim its numbers: `python tests/torch_steps.py` records them anew.
+"""PyTorch's steps for the rows of cases.py that must equal them; `python tests/torch_steps.py` records them again.
 
-They are stored, so that the laws need no PyTorch; where it is installed, a test compares it with what is stored.
+They are stored, so that the laws do not need PyTorch; if it is installed, a test compares its steps with the stored ones.
 """
 
 import functools

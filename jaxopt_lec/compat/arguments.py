@@ -96,7 +96,8 @@ def _checked(name: str, key: str, hint: Any, value: Any) -> Any:
         elif base is float:
             _check_type(what, "a number", value, int, float, np.number, np.ndarray, jax.Array)
         Signature(name, numeric={key: 0.0}, ranges={key: within}, static={}, extra=()).check({key: value})
-        return Schedule(what, value) if callable(value) else value  # its errors in `update` have the framework's name
+        # A Schedule, so that errors in `update` use the framework's name of the argument.
+        return Schedule(what, value) if callable(value) else value
     if hint is bool:
         _check_type(what, "True or False", value, bool)
     elif hint is float:

@@ -92,23 +92,25 @@ def from_torch(
 ) -> tuple[TorchOptimizer, PyTree]:
     """Return the transformation and its state with which a run of PyTorch goes on.
 
-    The class is inferred from the options in `param_groups`. Options that a class did not always have may be missing, from
-    PyTorch 1.7 on: they get the values that PyTorch gives them. Options that no class has, such as a scheduler's
-    `initial_lr`, are ignored beside a class's own if those are complete. A PyTorch scheduler is not part of an optimizer:
-    override `lr` with a schedule of the number of steps.
+    The class is inferred from the options in `param_groups`. State dicts of PyTorch 1.7 and later are accepted: options that
+    were added later may be missing, and get the values that PyTorch gives them. Options that no class has, such as a
+    scheduler's `initial_lr`, are ignored if all options of a class are there. A PyTorch scheduler is not part of an
+    optimizer: override `lr` with a schedule of the number of steps.
 
     Args:
-        state_dict: what `torch.optim.X.state_dict()` returned, of PyTorch tensors, NumPy or JAX arrays; or the path of what
-            `save` wrote. `torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`'s is taken too.
+        state_dict: the result of `torch.optim.X.state_dict()` or of
+            `torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`, with PyTorch tensors, NumPy or JAX arrays; or
+            the path of a file that `save` wrote.
         params: tree of the parameters, with our layouts.
-        order: which parameter is which of PyTorch's. If the state dict has names, in `param_names` or for indices: a dict
-            from names to items; a name without one is at the path of that name, its dots as slashes. If it has none: a list
-            of items, as `model.parameters()` has them; with several groups one list for each group, as PyTorch numbers
-            parameters group by group. An item is a path joined by "/", or a pair (path, layout): `layout` names the axes of
-            PyTorch's array in the order they have here, as in `numpy.transpose`; `LINEAR`, `CONV1D`, `CONV2D` and `CONV3D`
-            are Flax's. `None`: the names, or the order of `jax.tree.leaves`, with no transposition.
-        optimizer: the name of the class, such as "AdamW", where the options do not tell: older versions of PyTorch saved
-            the same for Adam and AdamW.
+        order: which parameter here is which parameter of PyTorch. If the state dict has names, in `param_names` or in place
+            of indices, `order` is a dict from names to items; a name that it leaves out is matched to the path that is the
+            name with its dots as slashes. If the state dict has no names, `order` is a list of items in the order of
+            `model.parameters()`; with several groups, it is one list for each group, because PyTorch numbers parameters
+            group by group. An item is a path joined by "/", or a pair (path, layout): `layout` names the axes of PyTorch's
+            array in the order they have here, as in `numpy.transpose`; `LINEAR`, `CONV1D`, `CONV2D` and `CONV3D` are Flax's.
+            `None`: match by the names, or else by the order of `jax.tree.leaves`, with no transposition.
+        optimizer: the name of the class, such as "AdamW", if the options fit several classes: older versions of PyTorch
+            saved the same options for Adam and AdamW.
         count: number of steps taken, where PyTorch keeps none: SGD, Muon and LBFGS. Needed for schedules; without it, 1 if
             there is a state, else 0. For the others it must agree with PyTorch's.
         count_by_leaf: whether parameters may have taken different numbers of steps, having had no gradient in some; the
@@ -121,9 +123,9 @@ def from_torch(
     Raises:
         TypeError: not a state dict, parameters that are no arrays, an unknown override, a complex entry of a real parameter
             or a real one of a complex one.
-        ValueError: options of no class or of several, parameters not named once each, an order that contradicts the names,
-            several groups without names or lists, missing or unknown entries, wrong shapes, unequal numbers of steps; with
-            the names of the parameter and the entry, before anything is built.
+        ValueError: options that fit no class or several, parameters not named once each, an order that contradicts the
+            names, several groups with neither names nor one list each, missing or unknown entries, wrong shapes, unequal
+            numbers of steps. It is raised before anything is built, and names the parameter and the entry.
     """
     if count is not None and (type(count) is not int or count < 0):
         raise ValueError(f"count must be an int from 0, the number of steps, got {count!r}")
@@ -204,9 +206,9 @@ def to_torch(
         tx: an optimizer of `jaxopt_lec.compat.torch`.
         state: its state, also that of its `jaxopt_lec.count_by_leaf`, or as `flax.nnx.Optimizer` keeps it.
         params: as in `from_torch`.
-        order: as in `from_torch`, with the names of a dict in PyTorch's order; they become `param_names`. `None`: that of
-            the state dict if `from_torch` made `tx`, else that of `jax.tree.leaves`. PyTorch's groups are `tx.groups`, and
-            its numbers go through them group by group, the parameters of each in this order.
+        order: as in `from_torch`. A dict has its names in PyTorch's order; they become `param_names`. `None`: the order of
+            the state dict if `from_torch` made `tx`, else the order of `jax.tree.leaves`. PyTorch's groups are `tx.groups`;
+            parameters are numbered group by group, and in this order within each group.
         tensor: makes PyTorch's tensor: `torch.as_tensor`. It is called with NumPy arrays of its own, and with JAX arrays for
             bfloat16, which PyTorch does not take from NumPy.
 
@@ -267,8 +269,8 @@ def save(state_dict: StateDict, path: str | os.PathLike[str]) -> None:
     Tensors are named "state.0.exp_avg"; complex ones are stored as pairs of reals. All else is JSON in the metadata.
 
     Args:
-        state_dict: what `torch.optim.X.state_dict()` or `to_torch` returned, of PyTorch tensors, NumPy or JAX arrays; also
-            one whose parameters are names.
+        state_dict: the result of `torch.optim.X.state_dict()` or `to_torch`, with PyTorch tensors, NumPy or JAX arrays; its
+            parameters may be names instead of numbers.
         path: of the file, which is replaced if there is one.
 
     Raises:

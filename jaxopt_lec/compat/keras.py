@@ -360,7 +360,7 @@ def _wide_zeros(params: PyTree) -> PyTree:
 
 
 def _moved(params: PyTree, updates: PyTree) -> PyTree:
-    """Return the parameters after the updates; one whose update is missing stays."""
+    """Return the parameters after the updates; a parameter without an update stays as it is."""
     return jax.tree.map(lambda u, p: p if _is_hole(u) else optax.apply_updates(p, u), updates, params, is_leaf=_is_hole)
 
 
@@ -748,12 +748,12 @@ def _then_rate(name: str, direction: Tx) -> Step:
     return lambda rate: chain(name, direction, scale_by_learning_rate(learning_rate=rate))
 
 
-# Above 0, because x is found by dividing by β₁.
+# β₁ is above 0, because x is computed by a division by β₁.
 OpenDecay: TypeAlias = Annotated[float, Range(0, 1, closed="neither")]
 
 
 def _copied(p: jax.Array, hyper: Mapping[str, jax.Array]) -> jax.Array:
-    # A copy, because parameters and state may be donated to one call.
+    # A copy, because the parameters and the state may be donated to the same call.
     return jnp.array(p, dtype=compute_dtype(p.dtype), copy=True)
 
 
@@ -772,7 +772,7 @@ def scale_by_schedule_free_adam(
 ) -> tuple[Any, dict[str, Any]]:
     """Step along Adam's direction without momentum, and average the iterates; see `ScheduleFreeAdamW`.
 
-    The parameter is y; x is found from it and z, and so a change of y from outside, such as weight decay, is one of x.
+    The parameter is y. x is computed from y and z, so a change of y from outside, such as weight decay, changes x.
     """
     v = ema(s.v, abs2(g), b2)
     rate = learning_rate * jnp.minimum(1, t / jnp.maximum(1, warmup_steps))
@@ -797,15 +797,17 @@ def ScheduleFreeAdamW(
 ) -> Step:
     """Keras `ScheduleFreeAdamW`: z ← z − ηₜ g/(√v̂ + ε); x ← x + (z − x)/t; θ ← (1−β₁) z + β₁ x.
 
-    ηₜ = η min(1, t/w). Gradients are taken at θ, which the paper calls y; `schedule_free_parameters` gives x, with which the
-    paper evaluates. Keras evaluates with y. The mean x weighs all steps alike, where the paper weighs them by ηₜ² (1−β₂ᵗ).
-    Weight decay shrinks y before the step and leaves z alone: a decay of y by δ moves x by δ/β₁, where the paper moves z.
+    ηₜ = η min(1, t/w). Gradients are computed at θ, which the paper calls y. The paper evaluates the model at x, which
+    `schedule_free_parameters` returns; Keras evaluates it at y. The mean x weights all steps equally; the paper weights
+    step t by ηₜ² (1−β₂ᵗ). Weight decay shrinks y before the step and does not change z, so a decay of y by δ moves x by
+    δ/β₁; in the paper it moves z.
 
     Args:
         learning_rate, epsilon: η, ε in [0, ∞).
-        beta_1: β₁ in (0, 1), no schedule: x is found from y and z by means of it, so a new one in the state moves x.
+        beta_1: β₁ in (0, 1), no schedule: x is computed from y, z and β₁, so setting another β₁ in the state moves x.
         beta_2: β₂ in [0, 1).
-        warmup_steps: w in [0, ∞), the steps in which the rate rises to η; 0 is no warmup. Weight decay has the full η.
+        warmup_steps: w in [0, ∞), the number of steps over which the rate rises to η; 0: no warmup. Weight decay always uses
+            the full η.
         **options: see `KerasOptions`.
 
     Slots: z, which starts as the parameter (Keras's `momentum`); v (`velocity`). Errors: ValueError without `params`.
@@ -820,18 +822,18 @@ def ScheduleFreeAdamW(
 
 
 def schedule_free_parameters(params: PyTree, state: PyTree) -> PyTree:
-    """Return the averaged iterate x = (y − (1−β₁) z)/β₁ of `ScheduleFreeAdamW`, for evaluation; training goes on with y.
+    """Return the averaged iterate x = (y − (1−β₁) z)/β₁ of `ScheduleFreeAdamW`, for evaluation; continue training with y.
 
     Args:
         params: the parameters y that are trained.
         state: the state of `ScheduleFreeAdamW`, alone or inside other transformations.
 
     Returns:
-        x, a tree like `params`, in its dtypes. Nothing is swapped: keep `params` for the next step.
+        x, a tree like `params`, in its dtypes. `params` is unchanged: keep it for the next step.
 
     Raises:
         KeyError: `state` holds no state of `ScheduleFreeAdamW`, or several.
-        ValueError: it is the state of other parameters.
+        ValueError: the state belongs to other parameters.
     """
     states = [node for node in jax.tree.leaves(state, is_leaf=_is_schedule_free) if _is_schedule_free(node)]
     if len(states) != 1:
@@ -842,7 +844,7 @@ def schedule_free_parameters(params: PyTree, state: PyTree) -> PyTree:
     ys, treedef = jax.tree.flatten(params)
     ys, zs = [jnp.asarray(y) for y in ys], jax.tree.leaves(states[0].slots["z"])
     if [y.shape for y in ys] != [z.shape for z in zs]:
-        raise ValueError("schedule_free_parameters: the state is one of other parameters: their shapes differ")
+        raise ValueError("schedule_free_parameters: the state belongs to other parameters: their shapes differ")
     xs = [_averaged_iterate(y.astype(z.dtype), z, b1.astype(z.dtype)).astype(y.dtype) for y, z in zip(ys, zs, strict=True)]
     return treedef.unflatten(xs)
 
@@ -855,9 +857,9 @@ class LossScaleState(NamedTuple):
     """The state of `LossScaleOptimizer`.
 
     Attributes:
-        step_counter: number of steps since the scale last changed, int32 scalar.
-        dynamic_scale: what the loss of the next step is to be multiplied by, float32 scalar.
-        inner: the state of the optimizer inside.
+        step_counter: number of steps since the last change of the scale, int32 scalar.
+        dynamic_scale: the factor by which to multiply the loss of the next step, float32 scalar.
+        inner: the state of the inner optimizer.
     """
 
     step_counter: jax.Array
@@ -871,18 +873,18 @@ def LossScaleOptimizer(
     dynamic_growth_steps: AtLeastOne = 2000,
     name: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Keras `LossScaleOptimizer`: divide the gradient by a scale that follows what the numbers' format can hold.
+    """Keras `LossScaleOptimizer`: divide the gradient by a scale that adapts to the range of the number format.
 
-    Multiply the loss by `optax.tree.get(state, "dynamic_scale")`. Where a gradient is infinite or NaN, nothing is updated
-    and the scale is halved; after so many steps in a row without one it is doubled.
+    Multiply the loss by `optax.tree.get(state, "dynamic_scale")`. If a gradient has an infinite or NaN entry, nothing is
+    updated and the scale is halved. After `dynamic_growth_steps` consecutive steps without such an entry it is doubled.
 
     Args:
-        inner_optimizer: the optimizer inside. Keras switches its `loss_scale_factor` off; here it should have none.
+        inner_optimizer: the inner optimizer. It should have no `loss_scale_factor`; Keras switches that off.
         initial_scale: the first scale, in (0, ∞).
-        dynamic_growth_steps: the steps until the scale is doubled, from 1.
+        dynamic_growth_steps: the number of consecutive steps after which the scale is doubled, at least 1.
         name: has no effect.
 
-    State: `LossScaleState`. Errors: TypeError where `inner_optimizer` is no optimizer, and for arguments as above.
+    State: `LossScaleState`. Errors: TypeError if `inner_optimizer` is not an optimizer; for the other arguments see above.
     """
     own = "LossScaleOptimizer"
     signature = inspect.signature(LossScaleOptimizer)
@@ -911,7 +913,7 @@ def LossScaleOptimizer(
             return still, LossScaleState(jnp.zeros_like(state.step_counter), state.dynamic_scale / 2, state.inner)
 
         def unscaled(g: jax.Array) -> jax.Array:
-            # In float32 at least: in float16 the quotient would be as small as what the scale was to save.
+            # In float32 at least: in float16 the quotient could underflow, which the scale is there to prevent.
             dtype = compute_dtype(g.dtype)
             return g.astype(dtype) / state.dynamic_scale.astype(real_dtype(dtype)).astype(dtype)
 

@@ -1,4 +1,4 @@
-"""Which parameter here is which of PyTorch's: by the names in its state dict, or by an order that the caller gives."""
+"""Which parameter here is which parameter of PyTorch: by names in the state dict, or by the caller's order."""
 
 import dataclasses
 import math
@@ -56,11 +56,11 @@ class Parameter:
 
     @property
     def length(self) -> int:
-        """How many real numbers it is."""
+        """How many real numbers it has."""
         return math.prod(self.shape) * (2 if self.is_complex else 1)
 
     def __str__(self) -> str:
-        """Return how errors call it."""
+        """Return the name for error messages."""
         return repr(self.name)
 
 
@@ -76,7 +76,7 @@ def found_in(params: PyTree) -> dict[str, Parameter]:
 
 
 def order_of(groups: Sequence[Sequence[Parameter]], names: Sequence[str] | None) -> Order:
-    """Return the order that says again which parameters these are: by their names, or by group."""
+    """Return these parameters as an `order`: by PyTorch's names if there are any, else as one list for each group."""
     if names is None:
         return [[(p.name, p.layout) for p in group] for group in groups]
     return {name: (p.name, p.layout) for name, p in zip(names, (p for group in groups for p in group), strict=True)}
@@ -94,21 +94,21 @@ def in_saved_order(
         name: of the optimizer, for errors.
         known: as `found_in` returns them.
         order: of the caller.
-        names: those in the state dict.
+        names: the names in the state dict.
         sizes: how many parameters each of its groups has.
 
     Raises:
         TypeError: an order of another form.
-        ValueError: parameters not named once each, an order that contradicts the names, several groups in which nothing
-            says which parameter is whose.
+        ValueError: parameters not named once each, an order that contradicts the names, several groups with neither names
+            nor an order.
     """
     if sum(sizes) != len(known):
         shown = "" if names is None else f"; {_both(known, names)}"
-        raise ValueError(f"{name}: the state dict is of {sum(sizes)} parameters, here are {len(known)}{shown}")
+        raise ValueError(f"{name}: the state dict has {sum(sizes)} parameters, params has {len(known)}{shown}")
     if names is None and isinstance(order, Mapping):
         raise TypeError(
-            "order must be a list of paths or of pairs (path, layout), since the state dict has no names that the keys of a "
-            f"dict could be, got {order!r}"
+            "order must be a list of paths or of pairs (path, layout), because the state dict has no names that could be "
+            f"the keys of a dict, got {order!r}"
         )
     if names is not None and (order is None or isinstance(order, Mapping)):
         return _by_name(known, order or {}, names)
@@ -133,11 +133,11 @@ def check_groups(
     sizes: Sequence[int],
     states: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Refuse one list of the parameters of several groups, unless something shows that each is in its own group.
+    """Refuse a single list of the parameters of several groups, unless names or shapes show which group each is in.
 
-    PyTorch's `model.parameters()` is another order than that of the groups; mistaken for it, a parameter would get the
-    options and the averages of another. What shows that it is not: the names, or shapes in the state that differ between
-    the groups.
+    The list could be in the order of `model.parameters()` instead of the order of the groups; a parameter would then get the
+    options and the averages of another one. The list is accepted if the names match it, or if shapes in the state differ
+    between the groups.
     """
     if len(sizes) == 1 or order is None or isinstance(order, Mapping) or _is_by_group(order):
         return
@@ -162,9 +162,9 @@ def _is_named(p: Parameter, name: str) -> bool:
 
 
 def _by_group(sizes: Sequence[int]) -> str:
-    """Say how to tell which parameters are in which group."""
+    """Return how to give an order by groups, for an error message."""
     return (
-        "PyTorch numbers parameters group by group, and not as model.parameters() has them: give order= as a list of lists, "
+        "PyTorch numbers parameters group by group, not in the order of model.parameters(): give order= as a list of lists, "
         f"one for each group, of {_counts(sizes)} paths or pairs (path, layout)"
     )
 
@@ -172,7 +172,7 @@ def _by_group(sizes: Sequence[int]) -> str:
 def in_written_order(
     known: dict[str, Parameter], order: Order, read: Order, groups: Mapping[str, int], n_groups: int
 ) -> tuple[list[Parameter], list[str] | None]:
-    """Return the parameters as PyTorch numbers them, group by group, and their names, `None` if there are none.
+    """Return the parameters as PyTorch numbers them, group by group, and their names; `None` if there are no names.
 
     Args:
         known: as `found_in` returns them.
@@ -201,7 +201,7 @@ def in_written_order(
 
 
 def _check_as_read(parameters: Sequence[Parameter], read: Mapping[str, Any]) -> None:
-    """Refuse to write a parameter in the place of another, where its name in PyTorch is known."""
+    """Refuse an order that puts a parameter under a name that `from_torch` read for another parameter."""
     for p, (name, (path, _)) in zip(parameters, read.items(), strict=True):
         if p.name != path:
             raise ValueError(
@@ -211,7 +211,7 @@ def _check_as_read(parameters: Sequence[Parameter], read: Mapping[str, Any]) -> 
 
 
 def _by_position(known: dict[str, Parameter], order: Order) -> list[list[Parameter]]:
-    """Return the parameters as the order lists them: one list for each of its groups, or one list."""
+    """Return the parameters in the order given: one list for each group if the order has groups, else a single list."""
     if order is None:
         return [list(known.values())]
     if not isinstance(order, list | tuple):
@@ -224,7 +224,7 @@ def _by_position(known: dict[str, Parameter], order: Order) -> list[list[Paramet
 
 
 def _is_by_group(order: Any) -> bool:
-    """Whether an order has a list for each group; a pair (path, layout) is no list of two paths."""
+    """Whether an order has one list for each group; a pair (path, layout) does not count as a list of two paths."""
 
     def is_layout(x: Any) -> bool:
         return x is None or (isinstance(x, list | tuple) and all(isinstance(axis, int | np.integer) for axis in x))
@@ -239,7 +239,7 @@ def _is_by_group(order: Any) -> bool:
 
 
 def _found(known: dict[str, Parameter], item: Any, found: dict[str, Parameter]) -> Parameter:
-    """Return the parameter that an item of an order names, and put it to those that were found before."""
+    """Return the parameter that an item of an order names, and add it to `found`."""
     layout: Sequence[int] | None
     match item:
         case str(path):
@@ -274,9 +274,9 @@ def _dotted(path: str) -> str:
 
 
 def _by_name(known: dict[str, Parameter], order: Mapping[str, Any], names: Sequence[str]) -> list[Parameter]:
-    """Return the parameter of each name: that which the order has for it, or that whose path is the name."""
+    """Return the parameter for each name: the one that the order gives, else the one whose path is the name."""
     for name in sorted(set(order) - set(names)):
-        raise ValueError(f"order has the key {name!r}, which is no name in the state dict; {_both(known, names)}")
+        raise ValueError(f"order has the key {name!r}, which is not a name in the state dict; {_both(known, names)}")
     paths: dict[str, list[str]] = {}
     for path in known:
         paths.setdefault(_dotted(path), []).append(path)
@@ -295,10 +295,10 @@ def _by_name(known: dict[str, Parameter], order: Mapping[str, Any], names: Seque
 
 
 def _check_names(known: dict[str, Parameter], parameters: Sequence[Parameter], names: Sequence[str]) -> None:
-    """Refuse an order by position that says otherwise than the names.
+    """Refuse an order by position that contradicts the names.
 
-    A name and a path that differ may still be one parameter, as "out.weight" and "out/kernel" are; not if the name, or the
-    module that it is in, is at another path here, nor if the path, or its module, has another name there.
+    A name and a path that differ may still be the same parameter, as "out.weight" and "out/kernel" are. They are not if the
+    name, or the module part of it, matches another path here, or if the path, or its module, matches another name there.
     """
     here, there = {_dotted(path) for path in known}, set(names)
     modules_here, modules_there = ({_module(name) for name in some} - {""} for some in (here, there))
@@ -314,7 +314,7 @@ def _check_names(known: dict[str, Parameter], parameters: Sequence[Parameter], n
 
 
 def _module(name: str) -> str:
-    """Return the name of the module that a parameter is in, of dots; "" for none."""
+    """Return the dotted name of the module that a parameter is in; "" if there is none."""
     return name.rpartition(".")[0]
 
 
@@ -323,7 +323,7 @@ def _both(known: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return the first names, for an error."""
+    """Return the first names, for an error message."""
     some = [repr(name) for name in names]
     return ", ".join(some[:20] + ["..."] * (len(some) > 20))
 

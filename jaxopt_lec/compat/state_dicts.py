@@ -1,7 +1,7 @@
-"""What a PyTorch optimizer's state dict says: its form, its parameters' names, the class that saved it and its options.
+"""Reading a PyTorch optimizer's state dict: its form, its parameters' names, the class that saved it and its options.
 
-Forms: of `optimizer.state_dict()`, whose parameters are numbers, with their names beside them if PyTorch was given any; and
-of `torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`, whose parameters are names, nested or flattened.
+There are two forms. `optimizer.state_dict()` identifies parameters by numbers, and has their names too if PyTorch was given
+any. `torch.distributed.checkpoint.state_dict.get_optimizer_state_dict` identifies them by names, nested or flattened.
 """
 
 import functools
@@ -56,8 +56,8 @@ SCALARS = ("step", "mu_product", "eta", "mu")
 _LBFGS = ("func_evals", "n_iter", "d", "t", "old_dirs", "old_stps", "ro", "H_diag", "prev_flat_grad", "prev_loss", "al")
 
 DECOUPLED = "decoupled_weight_decay"
-# Options that a class has not always had. PyTorch's `__setstate__` gives them the defaults that our constructors have, but
-# for SGD, whose `fused` becomes False.
+# Options that PyTorch added to a class later. PyTorch's `__setstate__` gives them the defaults that our constructors have,
+# except that SGD's `fused` becomes False.
 _LATER = frozenset({"foreach", "maximize", "capturable", "differentiable", "fused"})
 _LATER_OF: dict[str, set[str]] = {
     "SGD": {"nesterov"},
@@ -67,7 +67,7 @@ _LATER_OF: dict[str, set[str]] = {
     "NAdam": {DECOUPLED},
     "RAdam": {DECOUPLED},
 }
-# What PyTorch's schedulers write into the groups.
+# Options that PyTorch's schedulers write into the groups.
 _OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "base_momentum"}
 
 
@@ -75,10 +75,10 @@ _OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "b
 
 
 def nested(state_dict: Any) -> StateDict:
-    """Return the state dict of an optimizer with its "state" and "param_groups", those of the flattened form rebuilt.
+    """Return the nested state dict of an optimizer, with "state" and "param_groups"; a flattened one is rebuilt.
 
     Raises:
-        TypeError: it is something else; the message says what, if it can be recognized, and what to give instead.
+        TypeError: it is not an optimizer's state dict; the message says what was given and, if known, what to give instead.
     """
     if _is_flattened(state_dict):
         state_dict = _unflattened(state_dict)
@@ -114,7 +114,7 @@ def _is_flattened(x: Any) -> bool:
 
 
 def _unflattened(flat: Mapping[str, Any]) -> StateDict:
-    """Return the nested form of "state.NAME.exp_avg" and "param_groups.NAME.lr"; a group are parameters of equal options."""
+    """Return the nested form of "state.NAME.exp_avg" and "param_groups.NAME.lr"; equal options form a group."""
     state: dict[str, dict[str, Any]] = {}
     options: dict[str, dict[str, Any]] = {}
     for key, value in flat.items():
@@ -123,7 +123,7 @@ def _unflattened(flat: Mapping[str, Any]) -> StateDict:
         (state if part == "state" else options).setdefault(name, {})[last] = value
     groups: list[dict[str, Any]] = []
     for name, own in options.items():
-        own.pop("param_names", None)  # of the whole group
+        own.pop("param_names", None)  # a list for the whole group, not an option of one parameter
         values = {key: _plain(value) for key, value in own.items()}
         same = next((g for g in groups if {k: _plain(v) for k, v in g.items() if k != "params"} == values), None)
         if same is None:
@@ -134,7 +134,7 @@ def _unflattened(flat: Mapping[str, Any]) -> StateDict:
 
 
 def _described(x: Any) -> str:
-    """Say what was given in place of an optimizer's state dict, and where one is."""
+    """Describe what was given instead of an optimizer's state dict, and say where to find one."""
     kind = f"a {type(x).__name__}"
     if not isinstance(x, Mapping):
         if callable(getattr(x, "state_dict", None)):
@@ -146,7 +146,7 @@ def _described(x: Any) -> str:
         if isinstance(value, list | tuple):
             inside += [f"[{key!r}][{i}]" for i, part in enumerate(value) if _is_nested(part)]
     if inside:
-        return f"{kind} with the keys {listed(x)}; it has one inside: give state_dict{' or state_dict'.join(inside)}"
+        return f"{kind} with the keys {listed(x)}; it contains one: give state_dict{' or state_dict'.join(inside)}"
     if not x:
         return f"an empty {type(x).__name__}"
     if {"scale", "growth_factor"} <= set(x):
@@ -154,7 +154,7 @@ def _described(x: Any) -> str:
     if "last_epoch" in x:
         return f"the state of a learning rate scheduler, with the keys {listed(x)}"
     if all(hasattr(value, "dtype") for value in x.values()):
-        return f"{kind} of arrays alone, as a model's state_dict is, with the keys {listed(x)}"
+        return f"{kind} of arrays only, like a model's state_dict, with the keys {listed(x)}"
     return f"{kind} with the keys {listed(x)}"
 
 
@@ -172,7 +172,7 @@ def states_of(name: str, saved: StateDict, parameters: Sequence[Parameter]) -> l
     Args:
         name: of the optimizer, for errors.
         saved: as `nested` returns it.
-        parameters: all, in the order of the groups.
+        parameters: all parameters, in the order of the groups.
     """
     group_of: dict[Label, int] = {}
     by_name = _is_by_name(saved["param_groups"])
@@ -182,9 +182,9 @@ def states_of(name: str, saved: StateDict, parameters: Sequence[Parameter]) -> l
         for label in group["params"]:
             if not by_name and not (type(label) is int and 0 <= label < len(parameters)):
                 raise ValueError(
-                    f"{name}: param_groups[{g}] has the parameter {label!r}, which is no index below {len(parameters)}"
+                    f"{name}: param_groups[{g}] has the parameter {label!r}, which is not an index below {len(parameters)}"
                 )
-            if label in group_of:  # an index: `names_of` refuses names that come twice
+            if label in group_of:  # an index, because `names_of` refuses a name that comes twice
                 p = parameters[label]
                 raise ValueError(f"{name}: parameter {label}, {p}, is in the groups {group_of[label]} and {g}")
             group_of[label] = g
@@ -197,10 +197,10 @@ def states_of(name: str, saved: StateDict, parameters: Sequence[Parameter]) -> l
 
 
 def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """Return PyTorch's names of the parameters in the order of the groups, `None` if the state dict has none.
+    """Return PyTorch's names of the parameters, in the order of the groups; `None` if the state dict has no names.
 
     Raises:
-        ValueError: names in some groups only, more or fewer of them than parameters, or a name twice.
+        ValueError: names in only some of the groups, more or fewer names than parameters, or a name twice.
     """
     key, by_name = "param_names", _is_by_name(groups)
     for i, group in enumerate(groups):
@@ -249,7 +249,7 @@ def class_and_options(
 
     Raises:
         TypeError: an override that the class does not have.
-        ValueError: options or entries of no class, of several, or not of `optimizer`.
+        ValueError: options or entries that fit no class, several classes, or a class other than `optimizer`.
     """
     groups = saved["param_groups"]
     if not groups:
@@ -271,7 +271,7 @@ def class_and_options(
 
 
 def _entries(states: Mapping[Label, Mapping[str, Any]]) -> set[str]:
-    """Return the names of all entries, which some class of PyTorch must have."""
+    """Return the names of all entries in the state; refuse a name that no class of PyTorch has."""
     known = {*_LBFGS, *SCALARS}.union(*SLOTS.values())
     found: set[str] = set()
     for label, entries in states.items():
@@ -286,7 +286,7 @@ def _entries(states: Mapping[Label, Mapping[str, Any]]) -> set[str]:
 
 
 def _family(groups: Sequence[Mapping[str, Any]], entries: set[str], optimizer: str | None) -> str:
-    """Return the name of the class, Adam for AdamW too."""
+    """Return the name of the class; for AdamW it is Adam."""
     fitting = [_fitting(i, group, entries) for i, group in enumerate(groups)]
     common = [name for name in fitting[0] if all(name in some for some in fitting)]
     if not common:
@@ -305,7 +305,7 @@ def _family(groups: Sequence[Mapping[str, Any]], entries: set[str], optimizer: s
         classes = [own for name in common for own in (("Adam", "AdamW") if name == "Adam" else (name,))]
         more = {name: sorted(option_names()[name] - _LATER - set(groups[0])) for name in common}
         raise ValueError(
-            f"param_groups[0] has options that {' and '.join(classes)} had alike in older versions of PyTorch; "
+            f"param_groups[0] has options that {' and '.join(classes)} all had in older versions of PyTorch; "
             f"{', '.join(f'{name} has also {options}' for name, options in more.items())} today. Give optimizer= the name "
             "of the class that saved it"
         )
@@ -313,7 +313,7 @@ def _family(groups: Sequence[Mapping[str, Any]], entries: set[str], optimizer: s
 
 
 def _fitting(i: int, group: Mapping[str, Any], entries: set[str]) -> list[str]:
-    """Return the classes that a group's options can be of: the one that has them all today, or those that once had them."""
+    """Return the classes whose options a group can have: those that have just these today, else those that once had."""
     names = {name: options for name, options in option_names().items() if name != "AdamW"}
     every_option = frozenset().union(*names.values())
     present, notes = every_option & set(group), set(group) - every_option - {"params", "param_names"}
@@ -323,7 +323,7 @@ def _fitting(i: int, group: Mapping[str, Any], entries: set[str]) -> list[str]:
     if notes - _OF_SCHEDULERS:
         raise ValueError(
             f"param_groups[{i}] has the options {sorted(notes - _OF_SCHEDULERS)}, which no optimizer of PyTorch has: "
-            "another package's optimizer cannot be loaded; if these are notes of your own, delete them from the groups"
+            "another package's optimizer cannot be loaded; if you added these options yourself, delete them from the groups"
         )
     needed = {name: options - _later(name) for name, options in names.items()}
     with_options = [name for name in names if needed[name] <= present <= names[name]]
@@ -344,7 +344,7 @@ def _fitting(i: int, group: Mapping[str, Any], entries: set[str]) -> list[str]:
 
 
 def _later(name: str) -> frozenset[str]:
-    """Return the options that a state dict of the class may lack."""
+    """Return the options that a state dict of the class may lack, because PyTorch added them later."""
     return _LATER | _LATER_OF.get(name, set())
 
 
@@ -357,9 +357,9 @@ def _entry_names(name: str) -> set[str]:
 def _adam_or_adamw(
     groups: Sequence[Mapping[str, Any]], optimizer: str | None, overrides: Mapping[str, Any]
 ) -> tuple[str, list[bool]]:
-    """Return which of the two it is, and for each group whether its decay is decoupled, which tells them apart.
+    """Return "Adam" or "AdamW", and for each group whether its weight decay is decoupled, as AdamW's is.
 
-    Older versions of PyTorch did not save that. Without weight decay both are Adam.
+    Older versions of PyTorch did not save that. Without weight decay the two are the same, and it is "Adam".
     """
     decoupled = []
     for i, group in enumerate(groups):

@@ -114,7 +114,7 @@ class TorchOptimizer(optax.GradientTransformationExtraArgs):  # type: ignore[mis
 
     @property
     def order(self) -> Any:
-        """Which parameters are PyTorch's, if `checkpoint.from_torch` made this: an `order` for `checkpoint.to_torch`."""
+        """The `order` that `checkpoint.from_torch` read, for `checkpoint.to_torch`; `None` if it did not make this."""
         return self.update.order
 
 

@@ -46,8 +46,8 @@ class Operation:
     """One operation of a program, between numbered values.
 
     Attributes:
-        context: what JAX held when the operation was traced, such as the mesh.
-        body: of a call that is one leaf's element-wise region, what is called.
+        context: JAX's context when the operation was traced, such as the mesh.
+        body: the called program, if the operation is a call for one leaf's element-wise region.
     """
 
     primitive: Any

@@ -41,7 +41,7 @@ def fuse(tx: optax.GradientTransformation) -> "Fused":
     state get one here), without numba, and under `vmap` a step is plain XLA. It is not differentiable: `tx.update` is.
 
     Args:
-        tx: any transformation, an `optax.MultiSteps` too.
+        tx: any transformation, or an `optax.MultiSteps`.
 
     Raises:
         TypeError: `tx` is no transformation; a `Fused` is none, so it is fused last.

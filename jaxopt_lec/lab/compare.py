@@ -235,8 +235,8 @@ class Comparison:
     budget: Budget
     results: tuple[Result, ...]
     plan: Plan
-    seconds_per_lane: dict[int, float]  # of every group size that was measured; empty if measuring could not pay
-    setup_seconds: float  # drawing the seeds, compiling the first program, perhaps measuring
+    seconds_per_lane: dict[int, float]  # of every group size that was timed; empty if timing would have cost too much
+    setup_seconds: float  # drawing the seeds, compiling the first program, and timing group sizes if there is time for it
     seconds: float
 
     @property
@@ -245,7 +245,7 @@ class Comparison:
         return sum(len(result.tuning) + len(result.fresh) for result in self.results)
 
     def result(self, name: str) -> Result:
-        """Return what became of an optimizer."""
+        """Return the result of an optimizer."""
         return next(result for result in self.results if result.name == name)
 
     @cached_property
@@ -344,8 +344,8 @@ class Study:
         """Run it.
 
         Args:
-            progress: called with what is being done and how many more lanes are done, and perhaps with the seconds that all
-                lanes are expected to take; also from other threads.
+            progress: called, also from other threads, with a description of the current work, the number of lanes finished
+                since the last call, and, if known, the seconds that all lanes are expected to take.
         """
         start = time.perf_counter()
         budget, data = self.budget, self.workload.data
@@ -401,7 +401,7 @@ class Study:
         return compile_lanes(run_lane, lanes(grid(self.budget)), shared, plan)
 
     def _work(self) -> Work:
-        """Return what all lanes together do."""
+        """Return the work of all lanes together."""
         block = block_length(self.budget.steps)
         scoring = scoring_in_steps(examples(self.workload.data.validation), self.budget.batch_size)
         return Work(((self.lanes, self.budget.steps // block),), scoring / block)
@@ -409,19 +409,19 @@ class Study:
     def _measure(
         self, shared: Shared, budget: MeasuringBudget, compilers: ThreadPoolExecutor, progress: Report
     ) -> tuple[Measured, list[Future[LaneProgram]]]:
-        """Choose the plan once, with the first optimizer, whose program is then kept; the others' programs are coming."""
+        """Choose the plan once, with the first optimizer; return it, and the other programs that were started."""
         points = grid(self.budget)
         plans = candidates(len(points), tuple(jax.local_devices()))
         usual = plans[usual_place(plans)]
         progress(f"compiling {self.contestants[0].name}", 0)
-        # The usual plan is most often the one that is taken, so that no compiler need wait for the measurement.
+        # The usual plan is most often the one that is chosen, so its programs are compiled before anything is measured.
         ahead = [compilers.submit(self._compile, c, shared, usual) for c in self.contestants[:COMPILERS]]
 
         def compile_plan(plan: Plan) -> LaneProgram:
             if plan != usual:
                 progress(f"measuring groups of {plan.group}", 0)
                 return self._compile(self.contestants[0], shared, plan)
-            wait(ahead)  # what compiles beside a measurement would disturb it
+            wait(ahead)  # a compiler that runs at the same time would disturb the measurement
             progress("measuring how lanes run best", 0)
             return ahead[0].result()
 
@@ -538,8 +538,8 @@ def time_steps(
 ) -> list[tuple[float, ...]]:
     """Time every optimizer's steps in turns: wall time over steps and lanes, on a full round of the plan.
 
-    What a run without any step takes, starting and scoring, is subtracted. Optimizers that diverged everywhere are left out.
-    There are as many turns of as many steps as the budget allows, at most five of about a hundred; perhaps none.
+    The time of a run without any step, which starts and scores, is subtracted. Optimizers that diverged everywhere are left
+    out. There are at most five turns of about a hundred steps, and fewer or none if the budget does not allow more.
 
     Args:
         programs: compiled and warmed up.
@@ -547,17 +547,17 @@ def time_steps(
         shared: what lanes read, not watched.
         plan: that of the study.
         budget: the seeds and the number of steps.
-        measuring: what timing may cost.
+        measuring: the budget for timing.
     """
     block = block_length(budget.steps)
     timed = [(program, result) for program, result in zip(programs, results, strict=True) if result.selection is not None]
     n = min(plan.round, programs[0].capacity)
-    # By what the study's own lanes took, the looks at the watched ones included.
+    # Estimated from the time of the study's own lanes, which includes the evaluations of the watched ones.
     lane = sum(result.run_seconds / (len(result.tuning) + len(result.fresh)) for _, result in timed)
     work = measuring.work
 
     def turn(blocks: int) -> tuple[float, float]:
-        """Return the work of a turn, and how long it takes."""
+        """Return the work of a turn, and its expected seconds."""
         done = work.of(plan.round, 0) + work.of(plan.round, blocks)
         return len(timed) * done, lane * done / work.of(1, work.blocks)
 

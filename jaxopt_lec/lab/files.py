@@ -10,28 +10,28 @@ from jaxopt_lec.lab.errors import InputError
 
 __all__ = ["as_path", "check_folder", "write_new", "write_somewhere", "write_whole"]
 
-PROBE = bytes(4096)  # what a full disk does not take
+PROBE = bytes(4096)  # written to find out whether the disk is full
 
 
 def as_path(what: str, path: str | os.PathLike[str]) -> Path:
     """Return a path that a user gave; ``~`` is their home.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a path.
     """
     try:
         return Path(path).expanduser()
-    except (TypeError, RuntimeError) as error:  # no path at all; no home
-        raise InputError(f"{what} {path!r} is no path: {error}") from error
+    except (TypeError, RuntimeError) as error:  # not a path; no home folder
+        raise InputError(f"{what} {path!r} is not a path: {error}") from error
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be written into a folder, which need not exist yet, by writing one that has no name.
+    """Check that files can be written into a folder, which need not exist yet, by writing a file without a name.
 
-    The system's permissions do not tell: root may do everything, and a disk may be full.
+    Permissions alone do not show it: root may do everything, and a disk may be full.
 
     Raises:
-        InputError: it, or what it would have to be made in, is not a folder, or nothing can be written there.
+        InputError: the path, or the nearest existing path above it, is not a folder, or no file can be written there.
     """
     try:
         existing = _existing(folder)
@@ -44,7 +44,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that is there; a link that leads nowhere is."""
+    """Return the path, or the nearest path above it that exists; a broken link counts as existing."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -54,7 +54,7 @@ def _existing(path: Path) -> Path:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Name the file in errors of the system that do not, such as that of a full disk."""
+    """Add the file's name to an OSError, because some have none, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -62,12 +62,12 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files into a folder, which is made if need be: first all beside, then all into place.
+    """Write files into a folder, which is made if need be: first all under temporary names, then all renamed.
 
-    So, whatever fails, no name ever holds half a file.
+    So a failure never leaves an incomplete file under one of the names.
 
     Raises:
-        OSError: with the name of the file that cannot be written; all files are then what they were.
+        OSError: with the name of the file that cannot be written; all files are then unchanged.
     """
     written: list[tuple[Path, Path]] = []
     try:
@@ -90,10 +90,10 @@ def write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def write_somewhere(folder: Path, contents: Mapping[str, bytes]) -> tuple[Path | None, OSError | None]:
-    """Write files as `write_whole` does, and where that fails into a new folder among the system's temporary ones.
+    """Write files as `write_whole` does, or, if that fails, into a new temporary folder.
 
     Returns:
-        The folder that has the files, None if none could be written, and why it is not the one that was asked for.
+        The folder that has the files, None if they could not be written, and the error if it is not `folder`.
     """
     try:
         write_whole(folder, contents)

@@ -2,8 +2,8 @@
 
 A lane is one run: the same function on its own small input. Lanes are sharded over the devices; every device works through
 its lanes in groups, one group after the other, the lanes of a group side by side (``jax.vmap``). One wide vmap suits a GPU;
-on a CPU small groups stay in the cache, but how small depends on the workload. So the size is measured, where that costs
-little beside the study itself.
+on a CPU small groups stay in the cache, but how small depends on the workload. So several sizes are timed, if that
+costs little compared with the study itself.
 """
 
 import math
@@ -32,11 +32,11 @@ AXIS = "lanes"
 COMPILERS = 2
 # The next plan must beat the last one by this much: timings this short are noisy.
 WORTH_IT = 0.95
-# The usual plan of a CPU, as a place among the candidates: groups of four.
+# The index of a CPU's usual plan among the candidates: groups of four.
 PROMISING = 2
 # How many lanes of each device are run to time a plan, at least.
 MEASURED_LANES = 16
-# Of so many lanes, one is run to learn how long the study takes, but one round at least.
+# One lane in so many, but at least one round, is run to estimate how long the study takes.
 ONE_IN = 100
 # With so small a share of its cores at work, a program shares them with others.
 BUSY = 0.75
@@ -57,13 +57,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """The plan that was chosen, and what was learned on the way.
+    """The plan that was chosen, and the times that were measured.
 
     Attributes:
         plan: how the lanes run.
-        program: compiled for it.
-        seconds_per_lane: what every group that was timed took, with a few steps; empty if none was.
-        cost: what a lane takes with the usual plan; None if even that was not worth a measurement.
+        program: the program that was compiled for it.
+        seconds_per_lane: the time of a lane with a few steps, for every group size that was timed; empty if none was.
+        cost: the time of a lane with the usual plan; None if measuring even that would have cost too much.
     """
 
     plan: Plan
@@ -263,11 +263,11 @@ def candidates(lanes: int, devices: tuple[jax.Device, ...]) -> list[Plan]:
 
 
 def usual_place(plans: Sequence[Plan], begin_wide: bool = False) -> int:
-    """Return the place of the plan that is usual on its platform: groups of four on a CPU, the widest elsewhere.
+    """Return the index of the usual plan of the platform: groups of four on a CPU, the widest elsewhere.
 
     Args:
         plans: from the narrowest groups to the widest.
-        begin_wide: whether the widest is usual on a CPU too: for lanes of little work.
+        begin_wide: whether the widest groups are usual on a CPU too, for lanes that do little work.
     """
     on_cpu = plans[0].devices[0].platform == "cpu"
     return min(PROMISING, len(plans) - 1) if on_cpu and not begin_wide else len(plans) - 1
@@ -286,22 +286,22 @@ def measure_plan(
     begin_wide: bool = False,
     fewer_devices: bool = True,
 ) -> Measured:
-    """Choose a plan: the usual one, or by running some lanes for a short while a faster one, where the budget allows that.
+    """Choose a plan: the usual one or, if the budget allows timing a few lanes, a faster one.
 
-    From the usual plan it goes uphill, until the next one is not faster or would cost too much to try. Nothing but the usual
-    plan's program is compiled, and nothing is run, where a glance at the study says that measuring cannot pay.
+    From the usual plan the search goes to wider or narrower groups, until the next one is not faster or would cost too much
+    to time. If the study is too short for any timing, only the usual plan's program is compiled, and nothing is run.
 
     Args:
         plans: from the narrowest groups to the widest.
         compile_plan: compiles the real program for a plan.
         lanes: the real lanes; some of them are run, one round at least.
-        shorten: returns the shared data with which a lane takes so many blocks of steps.
-        budget: what measuring may cost.
-        few: how many blocks plans are compared with.
+        shorten: returns the shared data with which a lane runs the given number of blocks of steps.
+        budget: the budget for timing.
+        few: how many blocks a lane runs when plans are compared.
         repeats: how many timed runs; the fastest counts.
         memory_limit: plans whose program takes more bytes are not run.
-        begin_wide: whether the widest groups are usual on a CPU too, as elsewhere: for lanes of little work.
-        fewer_devices: whether, where a CPU's cores are busy with other programs, half of them are tried too, and so on.
+        begin_wide: whether the widest groups are usual on a CPU too, for lanes that do little work.
+        fewer_devices: whether to try half of a CPU's cores, a quarter and so on, if other programs keep the cores busy.
 
     Raises:
         InputError: no plan keeps to the memory limit.
@@ -343,7 +343,7 @@ class _Trials:
     cost: Cost | None = None
 
     def widest_that_fits(self, plans: Sequence[Plan], place: int) -> int:
-        """Return the place of the first plan, from one down to narrower groups, that keeps to the memory limit."""
+        """Return the index of the first plan, from `place` down to narrower groups, that keeps to the memory limit."""
         while True:
             program = self.programs[plans[place]] = self.compile_plan(plans[place])
             if program.bytes <= self.memory_limit:
@@ -355,16 +355,16 @@ class _Trials:
             place -= 1
 
     def learn_cost(self, plan: Plan) -> bool:
-        """Find out what a lane takes, and with it how long the study runs, unless that alone would cost too much."""
+        """Measure the time of a lane, which says how long the study runs; return False if that would cost too much."""
         work = self.budget.work
         rounds = max(1, self._capacity(plan) // ONE_IN // plan.round)
-        # One call without a step pays for buffers and thread pools, one more tells what lanes do besides their steps.
+        # The first call without steps sets up buffers and thread pools; the second times the lanes' work besides steps.
         short = 0 if work.blocks > 1 else 1
 
         def needed(blocks: int) -> float:
             return 2 * work.of(rounds * plan.round, short) + work.of(rounds * plan.round, blocks)
 
-        # More blocks are less noise: half of the allowance may go there.
+        # More blocks give less noise: up to half of the allowance is spent on them.
         blocks = next((n for n in range(self.few, 1, -1) if self.budget.allows(2 * needed(n))), 1)
         if not self.budget.allows(needed(blocks)):
             return False
@@ -375,7 +375,7 @@ class _Trials:
         return True
 
     def is_faster(self, plan: Plan, other: Plan) -> bool:
-        """Return whether a plan is faster than another; not if to find that out costs too much."""
+        """Return whether a plan is faster than another; False if timing it would cost too much."""
         return self._may_be_timed(plan, other) and self.seconds(plan) <= WORTH_IT * self.seconds(other)
 
     def _may_be_timed(self, plan: Plan, other: Plan) -> bool:
@@ -388,7 +388,7 @@ class _Trials:
         )
 
     def cores_are_busy(self, plan: Plan) -> bool:
-        """Return whether other programs seem to keep the cores of a plan that was timed."""
+        """Return whether other programs seem to keep the cores of a plan busy, if the plan was timed."""
         return plan in self.cores and self.cores[plan] < BUSY * len(plan.devices)
 
     def seconds(self, plan: Plan) -> float:
@@ -399,7 +399,7 @@ class _Trials:
             self.times[plan] = math.inf
             if self.programs[plan].bytes <= self.memory_limit:
                 count = self._count(plan)
-                # Pays for buffers and thread pools; what is one block cannot be cut short.
+                # Sets up buffers and thread pools; a lane of a single block cannot be shortened.
                 self._run(plan, count, 0 if self.budget.work.blocks > 1 else 1, 1)
                 self.times[plan], self.cores[plan] = self._run(plan, count, self.few, self.repeats)
         return self.times[plan]
@@ -410,7 +410,7 @@ class _Trials:
     def _count(self, plan: Plan) -> int:
         """Return how many lanes a plan is timed with.
 
-        As many for narrow groups as for wide ones: what a call costs is then shared by as many.
+        It is the same number for narrow groups and wide ones, so that they share the cost of a call equally.
         """
         return min(max(plan.round, MEASURED_LANES * len(plan.devices)), len(jax.tree.leaves(self.lanes)[0]))
 

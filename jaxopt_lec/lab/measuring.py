@@ -1,7 +1,7 @@
-"""What measuring may cost: at most a tenth of the study that it serves.
+"""The budget for timing: at most a tenth of the time of the study.
 
-How many lanes run best side by side, and what a step takes, can only be measured. A measurement that costs more than it can
-save is not made: a study of a few seconds takes the usual plan of its platform.
+Only timing shows how many lanes run best side by side, and how long a step takes. If timing would cost more than it can
+save, it is left out: a study of a few seconds uses the usual plan of its platform.
 """
 
 import time
@@ -16,23 +16,23 @@ SHARE = 0.1
 
 @dataclass(frozen=True)
 class Cost:
-    """What a lane takes, in seconds: once, and for each block of its steps."""
+    """The seconds that a lane takes: `once` for its start and scoring, and `block` for each block of its steps."""
 
     once: float
     block: float
 
     def lane(self, blocks: int) -> float:
-        """Return the seconds that a lane of so many blocks takes."""
+        """Return the seconds of a lane with the given number of blocks."""
         return self.once + blocks * self.block
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a study has to do, in blocks of steps: known before anything runs.
+    """The work of a study, in blocks of steps; it is known before anything runs.
 
     Args:
-        runs: pairs of a number of lanes and the blocks of steps that each of them takes.
-        once: what a lane does besides its steps, such as scoring, in blocks.
+        runs: pairs of a number of lanes and the number of blocks that each of them runs.
+        once: the work of a lane besides its steps, such as scoring, in blocks.
     """
 
     runs: tuple[tuple[int, int], ...]
@@ -40,34 +40,34 @@ class Work:
 
     @property
     def blocks(self) -> int:
-        """The blocks of the longest lanes."""
+        """The number of blocks of the longest lanes."""
         return max(blocks for _, blocks in self.runs)
 
     @property
     def total(self) -> float:
-        """All blocks of all lanes, with what the lanes do besides."""
+        """The work of all lanes, in blocks, scoring included."""
         return sum(self.of(lanes, blocks) for lanes, blocks in self.runs)
 
     def of(self, lanes: int, blocks: int) -> float:
-        """Return what some lanes of some blocks do."""
+        """Return the work of so many lanes with so many blocks."""
         return lanes * (self.once + blocks)
 
     def seconds(self, cost: Cost) -> float:
-        """Return how long the study runs if a lane has that cost."""
+        """Return the seconds of the study if a lane has that cost."""
         return sum(lanes * cost.lane(blocks) for lanes, blocks in self.runs)
 
 
 @dataclass
 class MeasuringBudget:
-    """How much may be measured: a tenth of the study's seconds, and never more steps than the study has.
+    """How much timing is allowed: a tenth of the study's seconds, and never more steps than the study has.
 
-    Before anything has run, nobody knows the seconds; then a tenth of the work may be done.
+    Before anything has run, the seconds are not known; then a tenth of the study's work is allowed.
 
     Args:
-        work: what the study has to do.
+        work: the work of the study.
         seconds: how long the study is expected to take; None before that is known.
-        spent: the seconds that measuring has taken.
-        done: the work that measuring has done.
+        spent: the seconds spent on timing so far.
+        done: the work done for timing so far.
     """
 
     work: Work
@@ -76,7 +76,7 @@ class MeasuringBudget:
     done: float = 0.0
 
     def allows(self, work: float, seconds: float = 0.0) -> bool:
-        """Return whether so much work, which takes about so many seconds, may be done for a measurement."""
+        """Return whether the budget allows that much more work, which takes about that many seconds."""
         done = self.done + work
         if self.seconds is None:
             return done <= SHARE * self.work.total
@@ -84,7 +84,7 @@ class MeasuringBudget:
 
     @contextmanager
     def spending(self, work: float = 0.0) -> Iterator[None]:
-        """Charge what is done inside."""
+        """Charge the body of the `with` statement to the budget."""
         start = time.perf_counter()
         try:
             yield

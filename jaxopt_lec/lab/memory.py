@@ -33,12 +33,12 @@ def free_memory(devices: Sequence[jax.Device], cgroup: Path = CGROUP, meminfo: P
 
 
 def fitting(devices: tuple[jax.Device, ...], each: int, limit: int) -> tuple[jax.Device, ...]:
-    """Return the devices on which a program can run that takes so many bytes of each; none if it cannot.
+    """Return the devices on which a program that takes `each` bytes per device can run; none if it does not fit.
 
     Args:
-        devices: the most of them.
-        each: in bytes.
-        limit: in bytes, of all devices together. CPU devices share it, so that fewer of them take less; others do not.
+        devices: the devices to choose from.
+        each: bytes per device.
+        limit: bytes of all devices together. CPU devices share it, so fewer devices need less; other devices do not share.
     """
     if devices[0].platform == "cpu":
         return devices[: limit // max(1, each)]

@@ -1,4 +1,4 @@
-"""How far a long command is: a live bar on a terminal, a line now and then in a log."""
+"""The progress of a long command: a live bar on a terminal, a line from time to time in a log."""
 
 import sys
 import threading
@@ -10,66 +10,66 @@ from typing import IO, Any, Protocol
 
 __all__ = ["Progress", "Report", "lanes_bar", "shown"]
 
-# A log says something after so many seconds, and then after half as long again as was passed, at most a minute later.
+# A log gets its first line after 10 s; each later line comes at 1.5 times the elapsed time, but at most a minute later.
 FIRST_LINE = 10.0
 LATER = 1.5
 LONGEST_SILENCE = 60.0
 
 
 class Report(Protocol):
-    """Called with what is being done, and how many more lanes are done; also from other threads.
+    """Called, also from other threads, with a description of the current work and the number of newly finished lanes.
 
-    A third argument says in how many seconds all lanes are expected to run, where that was measured.
+    The third argument is the seconds that all lanes are expected to take, if that was measured.
     """
 
     def __call__(self, status: str, lanes: int, expected: float | None = None, /) -> None:
-        """Take it."""
+        """Receive a report."""
 
 
 class Progress:
-    """How far a command is, and how long it still takes.
+    """The progress of a command, and the time that is left.
 
     Args:
-        total: how many there are to do; None if that is not yet known.
-        unit: of what.
+        total: how many items there are to do; None if that is not yet known.
+        unit: what the items are, such as "lanes".
         clock: returns seconds.
     """
 
     def __init__(self, total: int | None, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin."""
+        """Start the clock."""
         self.total, self.unit, self.clock = total, unit, clock
         self.status, self.done = "starting", 0
         self.expected: float | None = None
         self.began = self.running_since = clock()
-        self.done_before = 0  # what was done when the clock of `running_since` started
+        self.done_before = 0  # how many items were done at `running_since`
         self.on_change: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
 
     def add(self, status: str, more: int, expected: float | None = None, /) -> None:
-        """Note that so many more are done. This is a `Report`."""
+        """Note that `more` items are done. This is a `Report`."""
         with self._lock:
-            if more and not self.done:  # the first ones tell when running began, and not how fast it is
+            if more and not self.done:  # the first items include the start, so the rate is measured after them
                 self.running_since, self.done_before = self.clock(), more
             self.status, self.done = status, self.done + more
             self.expected = self.expected if expected is None else expected
         self.on_change()
 
     def set(self, status: str, done: int, total: int) -> None:
-        """Note how many of how many are done."""
+        """Note that `done` of `total` items are done."""
         with self._lock:
-            if total != self.total or not self.done:  # something else is counted, or the first one is done
+            if total != self.total or not self.done:  # a new kind of item is counted, or the first one is done
                 self.running_since, self.done_before = self.clock(), done
             self.status, self.done, self.total = status, done, total
         self.on_change()
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the beginning."""
+        """Seconds since the start."""
         return self.clock() - self.began
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end: as fast as until now, else as was expected; None if neither is known."""
+        """Seconds that are left, at the rate so far, or else as expected; None if neither is known."""
         if self.total is None:
             return None
         since = self.done - self.done_before
@@ -78,12 +78,12 @@ class Progress:
         return None if self.expected is None else self.expected * (1 - self.done / max(1, self.total))
 
     def left_words(self) -> str:
-        """Say how long it still takes."""
+        """Return the time that is left, in words."""
         left = self.left
         return "" if left is None else f"about {hours(left)} left"
 
     def line(self) -> str:
-        """Say what is going on, how far it is and how long it still takes."""
+        """Return the elapsed time, the current work, the progress and the time that is left, as one line."""
         how_far = "" if self.total is None else f"{self.done} of {self.total} {self.unit}".rstrip()
         return ", ".join(part for part in (f"{hours(self.elapsed)}: {self.status}", how_far, self.left_words()) if part)
 
@@ -94,19 +94,19 @@ def hours(seconds: float) -> str:
 
 
 class Log:
-    """Lines about progress, now and then.
+    """Progress lines in a log, from time to time.
 
     Args:
-        progress: how far it is.
-        stream: where lines go.
+        progress: the progress to report.
+        stream: where the lines are written.
     """
 
     def __init__(self, progress: Progress, stream: IO[str]) -> None:
-        """Say nothing yet."""
+        """Write nothing yet."""
         self.progress, self.stream, self.due = progress, stream, FIRST_LINE
 
     def tick(self) -> None:
-        """Write a line if it is time for one."""
+        """Write a line if one is due."""
         elapsed = self.progress.elapsed
         if elapsed >= self.due:
             print(self.progress.line(), file=self.stream, flush=True)
@@ -115,9 +115,9 @@ class Log:
 
 @contextmanager
 def shown(progress: Progress, stream: IO[str] | None = None) -> Iterator[None]:
-    """Show progress on standard error: a bar if that is a terminal and rich is installed, else a line now and then."""
+    """Show progress on standard error: a bar if that is a terminal and rich is installed, else lines."""
     console = None
-    with suppress(ImportError):  # without rich, all else works
+    with suppress(ImportError):  # rich is optional
         from jaxopt_lec.lab.terminal import Terminal
 
         console = Terminal(stderr=True, stream=stream)
@@ -129,7 +129,7 @@ def shown(progress: Progress, stream: IO[str] | None = None) -> Iterator[None]:
 
 @contextmanager
 def lines(log: Log) -> Iterator[None]:
-    """Write a log's lines from another thread, so that they come even while nothing is reported."""
+    """Write a log's lines from another thread, so that they are written even while nothing is reported."""
     stopped = threading.Event()
 
     def write() -> None:
@@ -153,7 +153,7 @@ def bar(progress: Progress, console: Any) -> Iterator[None]:
     from rich.text import Text
 
     class Left(rich.ProgressColumn):
-        """How long it still takes."""
+        """A column with the time that is left."""
 
         def render(self, task: rich.Task) -> Text:
             return Text(progress.left_words())
@@ -176,7 +176,7 @@ def bar(progress: Progress, console: Any) -> Iterator[None]:
 
 @contextmanager
 def lanes_bar(total: int) -> Iterator[Report]:
-    """Show how many lanes are done."""
+    """Show the number of finished lanes."""
     progress = Progress(total, "lanes")
     with shown(progress):
         yield progress.add

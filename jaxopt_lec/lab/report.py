@@ -124,18 +124,18 @@ def write(comparison: Comparison, folder: Path, settings: Mapping[str, Any]) -> 
         settings: what the study was asked for, kept in results.json as ``settings``.
 
     Raises:
-        OSError: a file cannot be written; the folder's files are then what they were.
+        OSError: a file cannot be written; the folder's files are then unchanged.
     """
     contents = numbers(comparison, settings)
     try:
         contents = pages(comparison, settings) | contents
-    finally:  # where drawing fails, the numbers are kept all the same
+    finally:  # if drawing fails, the numbers are written nevertheless
         write_whole(folder, contents)
     return [folder / name for name in contents]
 
 
 def numbers(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the files with all that was measured, by name: what only another study could give again."""
+    """Return the files with the measured numbers, by name; without them the study would have to run again."""
     return {
         "results.json": json.dumps(as_json(comparison, settings), indent=1, allow_nan=False, ensure_ascii=False).encode(),
         "results.csv": as_frame(comparison).to_csv(index=False).encode(),
@@ -144,7 +144,7 @@ def numbers(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, by
 
 
 def pages(comparison: Comparison, settings: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the files that show it, by name."""
+    """Return the page and the plots, by file name."""
     return {
         "report.html": html_report(comparison, settings, machine(comparison), versions()).encode(),
         "loss_curves.png": png(loss_curves(comparison)),

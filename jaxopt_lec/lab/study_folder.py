@@ -29,7 +29,7 @@ __all__ = ["StudyFolder", "another_study", "opened"]
 Results: TypeAlias = dict[str, np.ndarray]
 
 STUDY, PLAN, TABLE = "study.json", "plan.json", "table.csv"
-# Decides the numbers of lanes that are yet to run, and not who may read those that are done.
+# The platform must match to run the remaining lanes, but not to read the finished ones.
 PLATFORM = "platform"
 OWN = re.compile(rf"{STUDY}|{PLAN}|{TABLE}|lanes-\d+-\d+-\d+\.npz")
 
@@ -50,7 +50,7 @@ class StudyFolder:
         write_new(self.path / PLAN, as_json(plan))
 
     def platform(self) -> str:
-        """Return the platform that the study was begun on."""
+        """Return the platform on which the study was begun."""
         before = read_json(self.path / STUDY)
         assert before is not None
         return str(before[PLATFORM])
@@ -127,7 +127,7 @@ def locked(path: Path) -> int | None:
 
 
 def begin(path: Path, asked: Mapping[str, Any]) -> None:
-    """Write down what was asked for, unless the study goes on."""
+    """Write the request into the folder, unless the study continues."""
     if (path / STUDY).exists():
         return
     others = sorted(found.name for found in path.iterdir())
@@ -155,18 +155,18 @@ def check_same(path: Path, asked: Mapping[str, Any]) -> None:
 
 
 def another_study(path: Path, name: str, before: Any, now: Any) -> InputError:
-    """Return the error for a folder whose study was asked something else."""
+    """Return the error for a folder that holds another study."""
     said = f"{name}: {shortened(before)} there, {shortened(now)} here"
     return InputError(f"study {path} is another one, with other {said}; give another folder")
 
 
 def storable(x: np.ndarray) -> np.ndarray:
-    """Return an array as NumPy's files can hold it: bfloat16 and its like, unknown to them, as a field of that name."""
+    """Return an array that NumPy's files can store: a dtype unknown to them, such as bfloat16, becomes a field."""
     return x.view([(x.dtype.name, f"u{x.dtype.itemsize}")]) if x.dtype.kind == "V" else x
 
 
 def restored(x: np.ndarray) -> np.ndarray:
-    """Return the array that was made storable."""
+    """Return the array that `storable` was given."""
     return x if x.dtype.names is None else x.view(jnp.dtype(x.dtype.names[0]))
 
 

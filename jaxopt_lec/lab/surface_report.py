@@ -21,7 +21,7 @@ __all__ = ["DEFAULT", "FIGURES", "FILES", "check_page", "check_scenes", "gallery
 
 DEFAULT = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam")
 
-# The files of the command `surface`.
+# The files that the command `surface` can write.
 FILES = ("surface.png", "surface.gif", "surface.html")
 
 # What draws the scenes; figures without paths do not move.
@@ -50,7 +50,7 @@ def title(descent: Descent) -> str:
 
 
 def table(descent: Descent, tracks: Sequence[Track]) -> Table:
-    """Return what became of each path."""
+    """Return the outcome of each path."""
     made = Table(title=title(descent), box=box.SIMPLE_HEAD, pad_edge=False)
     made.add_column("optimizer", no_wrap=True)
     for column in ("learning\nrate", "value", "distance to\nthe minimum", "end"):

@@ -42,8 +42,8 @@ Tree: TypeAlias = Any
 CHUNK_SECONDS = 10.0
 # How many steps a plan is measured with: enough to rise above the cost of starting a program.
 MEASURED_STEPS = 100
-# How many groups, one after the other, the programs of a study with a folder take at most. A chunk may need several calls:
-# how long it may be is known only after a program was compiled.
+# In a study with a folder, the most groups that one call of a program runs, one after the other. A chunk may need several
+# calls, because its length is known only after a program was compiled.
 ROUNDS = 32
 # Results lie on the devices, in NumPy arrays, and, while these are put together, once more.
 COPIES = 3
@@ -173,13 +173,13 @@ def sweep(
     """Run a task with every point of a grid × every seed × every starting point.
 
     Hyperparameters that are numbers are data: all lanes that share the static ones are one compiled program. Lanes are
-    sharded over all devices; on each they run in groups, the lanes of a group side by side. How many is measured, once,
-    with the first program, where that costs little beside the sweep itself. As many groups as fit into the memory limit are
-    what a program runs at a time. A second call with the same task compiles only what is new.
+    sharded over all devices; on each they run in groups, the lanes of a group side by side. The group size is chosen
+    once, by timing the first program if that costs little compared with the sweep itself. One call of a program runs as many
+    groups as fit into the memory limit. A second call with the same task compiles only what is new.
 
     With a `study`, every chunk that is done is written into that folder, and the same call continues a study that was
-    killed. It ends with the same numbers, to the last bit: how the lanes are grouped is written down first. With another
-    number of devices it goes on too, but for rounding to the same numbers.
+    killed. It ends with the same numbers, to the last bit, because the group size is written down first. With another number
+    of devices it continues too, to the same numbers up to rounding.
 
     In a program of several `jax.distributed` processes every process calls `sweep` with the same arguments and runs its
     share; the study's folder, which all must see, is how results travel. All return the whole sweep.
@@ -191,11 +191,11 @@ def sweep(
         study: the folder of the study; it is made if need be.
         halving: when to stop hopeless points early; None: never.
         curves: whether curves are kept.
-        side_by_side: how many lanes make a group, on each device; None: as the study was begun, else as measured. Lanes in
-            groups of another size differ by rounding.
+        side_by_side: how many lanes make a group, on each device; None: the size with which the study was begun, else the
+            usual or the fastest size. Lanes in groups of another size differ by rounding.
         memory_limit: in bytes, of all devices of this process together; None: half of what is free.
-        progress: whether to show how far it is: a bar if standard error is a terminal and rich is installed, else a line
-            after ten seconds and then now and then.
+        progress: whether to show the progress on standard error: a bar if that is a terminal and rich is installed, else a
+            line after ten seconds and then at growing intervals of at most a minute.
 
     Errors: InputError, before anything is compiled, for what cannot be run or does not belong to the study.
     LostProcessError, if another process is gone.
@@ -233,14 +233,14 @@ def checked_seeds(task: Task, seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """How a study is run. With it, a study continues to the same numbers; on another number of devices, but for rounding."""
+    """How a study is run. It makes a study continue to the same numbers; on another number of devices, up to rounding."""
 
-    side_by_side: int | None  # as it was asked for
-    group: int  # lanes side by side on a device: this decides how numbers are rounded
-    rounds: int  # groups that a program takes on each device, one after the other
+    side_by_side: int | None  # as the caller gave it
+    group: int  # lanes side by side on a device; rounding depends on it
+    rounds: int  # groups that a program runs on each device, one after the other
     chunk: int  # lanes that become one file
-    memory_per_device: int  # by which groups get smaller, in bytes
-    seconds_per_lane: dict[str, float]  # of every group that was measured, with a few steps
+    memory_per_device: int  # in bytes; groups get smaller until a program keeps to it
+    seconds_per_lane: dict[str, float]  # of a lane with a few steps, for every group size that was timed
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ class _Run:
         return _LaneOf(self.task, combination.label, tuple(combination.static.items()), combination.traced, self.curves)
 
     def _results_of(self, i: int) -> dict[str, Any]:
-        """Return the shapes and dtypes of what a lane of a combination brings home."""
+        """Return the shapes and dtypes of the results of a lane of a combination."""
         return jax.eval_shape(self._runner(i), self._one_lane(i), self.shared)
 
     def _one_lane(self, i: int) -> Lane:
@@ -411,7 +411,7 @@ class _Run:
             lambda blocks: self.shared._replace(blocks=np.int32(blocks)),
             self.budget,
             few=min(-(-MEASURED_STEPS // self.task.block), self.rungs[-1]),
-            repeats=3 if self.rungs[-1] > 1 else 1,  # what cannot be cut short is not run more often than need be
+            repeats=3 if self.rungs[-1] > 1 else 1,  # a lane of a single block cannot be shortened, so it is run only once
             memory_limit=self.memory_limit,
             begin_wide=self.task.begin_wide,
             fewer_devices=self.side_by_side is None,
@@ -433,7 +433,7 @@ class _Run:
         )
 
     def _chunk(self, measured: Measured, capacity: int) -> int:
-        """Return how many lanes become one file: about ten seconds of work, or one round if nothing is known of that."""
+        """Return how many lanes become one file: about ten seconds of work, or one round if the time is not known."""
         plan = measured.plan
         rounds = 1
         if measured.cost is not None:
@@ -445,14 +445,14 @@ class _Run:
         return min(capacity, max(1, min(rounds, -(-share // plan.round))) * plan.round)
 
     def _compiled(self, i: int, plan: Plan, rounds: int) -> LaneProgram:
-        """Return the program of a combination that takes so many groups on each device, one after the other."""
+        """Return the program of a combination that runs `rounds` groups on each device, one after the other."""
         lanes = np.resize(self._lanes(i, np.ones(len(self.grid), bool)), rounds * plan.round)
         return compiled(self._runner(i), Shapes.of(self._pack(i, lanes)), Shapes.of(self.shared), plan)
 
     def _compile(self, i: int, chosen: _Chosen, report: Report) -> LaneProgram:
-        """Return the compiled program of a combination, in groups so small that it keeps to the memory limit.
+        """Return the compiled program of a combination, with groups small enough for the memory limit.
 
-        How many lanes run side by side depends on what the study has written down, and not on this machine.
+        The group size depends only on what the study has written down, not on this machine.
         """
         combination = self.combinations[i]
         lanes = len(self._lanes(i, np.ones(len(self.grid), bool)))
@@ -475,7 +475,7 @@ class _Run:
             if not enough:
                 raise InputError(
                     f"{combination.label}: the study was begun in groups of {group} lanes, which take {readable(each)} of "
-                    f"memory; the limit is {readable(self.memory_limit)}. With a greater memory_limit it goes on"
+                    f"memory; the limit is {readable(self.memory_limit)}. With a greater memory_limit it continues"
                 )
             devices = enough
 
@@ -503,7 +503,7 @@ class _Run:
             compilers.shutdown(wait=False, cancel_futures=True)
 
     def _call(self, i: int, lanes: np.ndarray, shared: Any, on_lanes: Callable[[int], None]) -> dict[str, Any]:
-        """Run some lanes of a combination, in as many calls of its program as they need."""
+        """Run some lanes of a combination, in as many calls of its program as necessary."""
         program = self.programs[i]
         parts = [lanes[k : k + program.capacity] for k in range(0, len(lanes), program.capacity)]
         found = [program(self._pack(i, part), shared, on_lanes) for part in parts]

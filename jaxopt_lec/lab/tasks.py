@@ -52,8 +52,8 @@ class Task(ABC):
         first_step: the step that the first point of a curve belongs to.
         takes_seeds: whether a seed changes anything.
         n_starts: how many starting points there are.
-        begin_wide: whether plans are tried from the widest group downwards on a CPU too.
-        once: what a lane does besides its steps, such as scoring, counted in steps.
+        begin_wide: whether the widest groups are tried first on a CPU too.
+        once: the work of a lane besides its steps, such as scoring, counted in steps.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Task(ABC):
         """Return what all lanes read: a NamedTuple with the field `blocks`, how many blocks of steps to take."""
 
     def given_data(self, seeds: Sequence[int], shared: Any) -> Any:
-        """Return what decides `shared`: without what this machine computed, which another one may round differently."""
+        """Return the data that determine `shared`, but no computed values, which another machine may round differently."""
         return shared
 
     @abstractmethod
@@ -127,7 +127,7 @@ class Training(Task):
     first_step: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Check the ranges, and try the workload out."""
+        """Check the ranges, and check the workload with a mini-batch."""
         from jaxopt_lec.lab.workloads.checks import try_out_workload  # needs Flax, as the workload does
 
         check_factory(self.factory)
@@ -144,7 +144,7 @@ class Training(Task):
 
     @property
     def once(self) -> float:  # type: ignore[override]
-        """Scoring the validation data."""
+        """The work of scoring the validation data, counted in steps."""
         return scoring_in_steps(examples(self.workload.data.validation), self.batch_size)
 
     def check(self, grid: Grid, combination: Combination) -> None:
@@ -168,7 +168,7 @@ class Training(Task):
         )
 
     def given_data(self, seeds: Sequence[int], shared: TrainingShared) -> Any:
-        """Return the data and, for the initial parameters, the seeds and the program that makes parameters of them."""
+        """Return the data and, in place of the initial parameters, the seeds and the program that computes them."""
         initialize = lowered_text(self.workload.initialize, jax.random.key(0))
         drawn = shared.seeded._replace(params=np.array(seeds), state=np.frombuffer(initialize.encode(), np.uint8))
         return shared._replace(seeded=drawn)

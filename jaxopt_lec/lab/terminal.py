@@ -1,4 +1,4 @@
-"""Printing that never fails: what a terminal cannot encode is replaced, and what nobody reads is dropped."""
+"""Printing that never fails: characters that a terminal cannot encode are replaced, output to a closed pipe is dropped."""
 
 import codecs
 import contextlib
@@ -36,7 +36,7 @@ STAND_IN = "jaxopt_lec.stand_in"  # the name of the error handler
 
 
 def stand_in(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for the characters that an encoding lacks: ASCII that is read alike, else a question mark."""
+    """Return replacements for characters that an encoding lacks: similar ASCII characters, else a question mark."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     characters = error.object[error.start : error.end]
@@ -44,7 +44,7 @@ def stand_in(error: UnicodeError) -> tuple[str, int]:
 
 
 def in_ascii(character: str) -> str:
-    """Return a character without its accents and the like, a question mark if nothing is left."""
+    """Return a character without accents and the like; a question mark if nothing is left."""
     return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
 
 
@@ -52,7 +52,7 @@ codecs.register_error(STAND_IN, stand_in)
 
 
 def prepare_streams() -> None:
-    """Let standard output and standard error replace what they cannot encode; one that is closed takes everything."""
+    """Make standard output and standard error replace what they cannot encode; a closed one discards everything."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -62,10 +62,10 @@ def prepare_streams() -> None:
 
 
 class Terminal(Console):
-    """Rich's console on standard output or standard error, which takes any text and raises no error of the system."""
+    """Rich's console on standard output or standard error; it accepts any text and raises no OSError."""
 
     def __init__(self, *, stderr: bool = False, stream: IO[str] | None = None) -> None:
-        """Take the stream, or standard output or standard error as it is now."""
+        """Use the stream, or else the current `sys.stdout` or `sys.stderr`."""
         standard = sys.stderr if stderr else sys.stdout
         super().__init__(file=_Forgiving(standard if stream is None else stream))  # type: ignore[arg-type]
 
@@ -75,12 +75,12 @@ class Terminal(Console):
 
 
 def encodable(text: str, encoding: str) -> str:
-    """Return a text in characters that an encoding has."""
+    """Return a text in which characters that an encoding lacks are replaced."""
     return text.encode(encoding, STAND_IN).decode(encoding)
 
 
 class _Forgiving:
-    """A stream that replaces what it cannot encode, and goes on in silence where its reader is gone or the disk full."""
+    """A stream that replaces what it cannot encode, and discards output if the pipe is closed or the disk is full."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -102,7 +102,7 @@ class _Forgiving:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Lead the stream nowhere, so that Python's own flush at the end does not fail either."""
+        """Redirect the stream to the null device, so that Python's flush at exit does not fail either."""
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

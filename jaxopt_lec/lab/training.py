@@ -24,7 +24,7 @@ PIECE = 1000
 # Steps whose number the compiler knows: a loop of unknown length costs a GPU one round trip to the host per turn.
 LONGEST_BLOCK = 64
 FEWEST_BLOCKS = 18  # so that a lane can be cut short twice by thirds
-# A step evaluates its batch and differentiates it, which takes about twice as long.
+# A step evaluates the loss of its batch, and its gradient, which takes about twice as long.
 STEP_IN_EVALUATIONS = 3
 # About how many times a watched lane is looked at.
 EVALUATIONS = 25
@@ -81,7 +81,7 @@ class Record(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one lane brings home."""
+    """The results of one lane."""
 
     training_loss: jax.Array  # [step]
     loss: jax.Array  # of the held-out set
@@ -108,7 +108,7 @@ def evaluation_steps(steps: int) -> np.ndarray:
 
 
 def scoring_in_steps(held_out: int, batch_size: int) -> float:
-    """Return about how many steps take as long as scoring so many examples."""
+    """Return about how many steps take as long as scoring `held_out` examples."""
     return held_out / (STEP_IN_EVALUATIONS * batch_size)
 
 
@@ -247,5 +247,5 @@ def held_out(workload: "Workload", params: Any, state: Any, held: Held) -> tuple
 
 
 def widened(x: jax.Array) -> jax.Array:
-    """Return numbers in float32 at least: in half precision, sums over many examples lose what one of them adds."""
+    """Return numbers in float32 at least: in half precision, a sum over many examples loses small terms."""
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)

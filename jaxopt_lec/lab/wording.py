@@ -148,11 +148,11 @@ def diverged_words(comparison: Comparison) -> list[str]:
 
 
 def divergence_words(result: Result) -> str:
-    """Say where the lanes of an optimizer diverged that all did, and what to look at."""
+    """Return where the lanes diverged, for an optimizer all of whose lanes did, and what to look at."""
     if all(run.diverged_at == 1 for run in result.tuning):
         return (
             "the training loss is not finite at step 1 at any learning rate, before any update. "
-            "Look for NaN or inf in the data, and for labels that are none of the model's outputs."
+            "Look for NaN or inf in the data, and for labels outside the range of the model's outputs."
         )
     lowest = min(run.learning_rate for run in result.tuning)
     steps = [run.diverged_at for run in result.tuning if run.learning_rate == lowest]

@@ -48,11 +48,11 @@ def orthogonalize(
         adjust: the factor: "original", √max(1, n_out/n_in); "match_rms", ρ √max(n_out, n_in), so that with ρ = 0.2 rates
             tuned for AdamW serve; "none", 1.
         rms_rate: ρ in [0, ∞).
-        output_axis: −1 where matrices lie as in Flax and Keras, (n_in, n_out); −2 as in PyTorch, (n_out, n_in).
-        as_matrix: how a leaf of more than two axes is read. "flatten": (…, n_out) → (… n_in, n_out), right for the kernels
-            of convolutions and for attention's (heads, d, n_out); "heads": (n_in, heads, d) → (n_in, heads·d), for its
-            queries, keys and values; "stack": a matrix for each index of the leading axes, for layers under `scan`. With
-            `output_axis` −2 the axes lie the other way round: "flatten" reads (n_out, n_in, …) → (n_out, n_in …).
+        output_axis: −1 if matrices are (n_in, n_out), as in Flax and Keras; −2 if they are (n_out, n_in), as in PyTorch.
+        as_matrix: how a leaf with more than two axes is reshaped. "flatten": (…, n_in, n_out) → (…·n_in, n_out), for kernels
+            of convolutions and for attention's output (heads, d, n_out); "heads": (n_in, heads, d) → (n_in, heads·d), for
+            its queries, keys and values; "stack": one matrix for each index of the leading axes, for layers under `scan`.
+            With `output_axis` −2 the axes are the other way round: "flatten" is (n_out, n_in, …) → (n_out, n_in·…).
 
     Slots: none. Errors: ValueError for a leaf of fewer than two axes, and for an unknown `adjust`, `output_axis` or
     `as_matrix`.
@@ -81,14 +81,14 @@ def orthogonalize(
 
 
 def _matrix_shape(shape: tuple[int, ...], as_matrix: str, output_axis: int) -> tuple[int, ...]:
-    """Return the shape of a leaf as a matrix or, in a stack, as an axis of matrices."""
+    """Return the shape to which a leaf is reshaped: a matrix, or a stack of matrices along the first axis."""
     if as_matrix not in ("flatten", "heads", "stack"):
         raise ValueError(f"as_matrix is one of flatten, heads, stack; got {as_matrix!r}")
     if len(shape) == 2:
         return shape
     if as_matrix == "stack":
         return (math.prod(shape[:-2]), *shape[-2:])
-    # Either the last axis alone is one side of the matrix, or the first.
+    # One side of the matrix is either the last axis or the first; the other axes are flattened.
     if (as_matrix == "flatten") == (output_axis == -1):
         return math.prod(shape[:-1]), shape[-1]
     return shape[0], math.prod(shape[1:])
@@ -129,7 +129,7 @@ def muon(
         nesterov: whether to look ahead.
         weight_decay: λ in [0, ∞).
         eps, eps_floor, coefficients, steps, adjust, rms_rate, output_axis: as in `orthogonalize`.
-        as_matrix: how kernels of more than two axes are read, as in `orthogonalize`: by default flattened, as convolutions.
+        as_matrix: how a kernel with more than two axes is reshaped, as in `orthogonalize`; the default suits convolutions.
 
     Slots: v, like the parameter. Errors: ValueError for a leaf of fewer than two axes, and without `params`. Equals Keras
     `Muon` on its matrices with `adjust="match_rms"`; `torch.optim.Muon` averages, v ← μ v + (1−μ) g, which the normalization

@@ -104,7 +104,7 @@ def nesterov_parameters(params: Any, state: optax.OptState, *, learning_rate_ins
     phi, treedef = jax.tree.flatten(params)
     phi, vs = [jnp.asarray(p) for p in phi], jax.tree.leaves(velocities[0].slots["v"])
     if [p.shape for p in phi] != [v.shape for v in vs]:
-        raise ValueError("nesterov_parameters: the state is one of other parameters: their shapes differ")
+        raise ValueError("nesterov_parameters: the state belongs to other parameters: their shapes differ")
     theta = [(p.astype(v.dtype) + scale.astype(v.dtype) * v).astype(p.dtype) for p, v in zip(phi, vs, strict=True)]
     return treedef.unflatten(theta)
 

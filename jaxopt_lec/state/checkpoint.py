@@ -20,7 +20,7 @@ __all__ = ["restore", "save"]
 PyTree: TypeAlias = Any
 
 
-# What Orbax puts into every checkpoint.
+# Files that Orbax writes into every checkpoint; either marks a folder as one.
 _MARKS = ("_METADATA", "_CHECKPOINT_METADATA")
 
 
@@ -28,15 +28,15 @@ def save(path: str | Path, tree: PyTree, *, overwrite: bool = False) -> None:
     """Save with Orbax's `StandardCheckpointer`, and a digest of each leaf besides, by which `restore` finds changed bytes.
 
     Args:
-        path: of the checkpoint. It appears when it is whole.
+        path: of the checkpoint. It appears only when it is complete.
         tree: of arrays, on any mesh and any number of processes.
-        overwrite: whether to replace a checkpoint that is there. The old one is removed when the new one is whole: a
-            failure leaves it as it was, and after a kill at any moment `restore` reads the old one or the new one.
+        overwrite: whether to replace an existing checkpoint. The old one is removed when the new one is complete. A
+            failure leaves the old one as it was; if the process is killed, at any moment, `restore` reads either of them.
 
     Raises:
-        FileExistsError: there is a checkpoint and `overwrite` is false, or something else than a checkpoint.
+        FileExistsError: `path` exists and `overwrite` is false, or `path` is something other than a checkpoint.
         ImportError: Orbax is not installed.
-        OSError: it cannot be written; what was there is as it was.
+        OSError: the checkpoint cannot be written; an existing one is unchanged.
         TypeError: a leaf that is no array, with its name.
         ValueError: two leaves of one name, such as "a/b" and "b" in "a".
     """
@@ -67,13 +67,13 @@ def save(path: str | Path, tree: PyTree, *, overwrite: bool = False) -> None:
 
 
 def _real(path: str | Path) -> Path:
-    """Return where a checkpoint lies: beside the target of a link, and not beside the link, a new one is prepared."""
+    """Return the absolute path, with a link resolved: a new checkpoint is prepared beside the link's target."""
     path = Path(path).absolute()
     return path.resolve() if path.is_symlink() else path
 
 
 def _check_place(path: Path, overwrite: bool) -> None:
-    """Raise a FileExistsError where a checkpoint must not be put."""
+    """Raise a FileExistsError if a checkpoint must not be written there."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -81,12 +81,12 @@ def _check_place(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise FileExistsError(f"save: {path} exists; save(..., overwrite=True) replaces a checkpoint, or give another path")
     if any(path.iterdir()) and not any((path / mark).exists() for mark in _MARKS):
-        raise FileExistsError(f"save: {path} holds other files, and overwrite=True replaces a checkpoint only")
+        raise FileExistsError(f"save: {path} holds other files; overwrite=True replaces only a checkpoint")
 
 
 def _write(ocp: Any, path: Path, content: PyTree) -> None:
-    """Write a checkpoint where there is none; a failure leaves nothing."""
-    # Where these fail, Orbax would only find out in a thread, and others of its threads would wait for that one.
+    """Write a checkpoint to a new path; a failure leaves no files."""
+    # If these fail inside Orbax, they fail in one of its threads, and its other threads wait for that one.
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
@@ -102,17 +102,17 @@ def _write(ocp: Any, path: Path, content: PyTree) -> None:
 
 
 def _new(path: Path) -> Path:
-    """Return where the checkpoint that shall replace one is written."""
+    """Return the path at which the new checkpoint is written before it replaces the old one."""
     return path.with_name(f".{path.name}.new")
 
 
 def _old(path: Path) -> Path:
-    """Return where the replaced checkpoint is until it is removed."""
+    """Return the path to which the old checkpoint is moved before it is removed."""
     return path.with_name(f".{path.name}.old")
 
 
 def _settle(path: Path) -> None:
-    """Finish what a kill has left of an earlier replacement."""
+    """Finish an earlier replacement that was killed."""
     if not path.exists() and _new(path).exists():
         _new(path).rename(path)
     for rest in (_new(path), _old(path)):
@@ -121,9 +121,10 @@ def _settle(path: Path) -> None:
 
 
 def _replace(path: Path) -> None:
-    """Put the new checkpoint, which is whole, into the place of the old one.
+    """Replace the old checkpoint by the new one, which is complete.
 
-    A folder cannot be renamed onto another that is not empty. Between the two renames `restore` finds the new one.
+    It takes two renames, because a folder cannot be renamed onto one that is not empty. Between them `restore` reads the new
+    checkpoint at its temporary path.
     """
     if path.exists():
         path.rename(_old(path))
@@ -151,7 +152,7 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
     """
     ocp = _orbax()
     path = _real(path)
-    if not path.exists() and _new(path).is_dir():  # a kill came while it was put into place
+    if not path.exists() and _new(path).is_dir():  # the process was killed between the two renames
         path = _new(path)
     if not path.is_dir():
         raise FileNotFoundError(f"restore: there is no checkpoint {path}")

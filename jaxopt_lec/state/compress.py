@@ -120,7 +120,7 @@ def _encoded(inner: PyTree, format: Format, count: jax.Array) -> CompressState:
     for place, chosen in enumerate(format.leaves):
         if chosen is not None:
             x, encode = leaves[place], functools.partial(_encode, chosen[0])
-            rows = PartitionSpec(*spec_of(x)[:-1], None)  # blocks may be of several devices' parts of a row
+            rows = PartitionSpec(*spec_of(x)[:-1], None)  # a block may span the parts of a row on several devices
             leaves[place], scale = left_to_compiler_if_refused(encode, x, seed_of(count, place), like=(x, rows))
             scales.append(scale)
     return CompressState(count, treedef.unflatten(leaves), tuple(scales), format)

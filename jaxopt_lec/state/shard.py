@@ -96,9 +96,10 @@ def shard(
 ) -> optax.GradientTransformationExtraArgs:
     """Keep the state of `tx` where `shardings` says, in `init` and in every `update`; its numbers are untouched.
 
-    With `zero`, each device computes its part of the updates, and gathers the others': XLA takes a part of the gradients
-    where it would sum whole ones. With a `memory_kind`, the state is fetched for the update and put back. On Explicit axes
-    of the mesh, which `jax.make_mesh` gives, the types say the same: the updates have those of the parameters.
+    With `zero`, each device computes its part of the updates and gathers the parts of the others: XLA then sums only that
+    part of the gradients on each device. With a `memory_kind`, the state is fetched for the update and put back. On Explicit
+    axes of the mesh, the default of `jax.make_mesh`, the arrays' types say how they are split: the updates have the types of
+    the parameters.
 
     Args:
         tx: any transformation, `compress` and `master` included.
@@ -116,7 +117,7 @@ def shard(
     def init(params: PyTree) -> PyTree:
         where = of_state(params)
         if any(isinstance(p, jax.core.Tracer) for p in jax.tree.leaves(params)):
-            # An inner program, since a state made from shapes alone does not tell JAX on which devices it is to be.
+            # An inner `jit` with out_shardings, because a state made from shapes alone does not say which devices it is for.
             state = jax.jit(tx.init, out_shardings=_on_device(where))(params)
             return _put(state, where, memory_kind is not None)
         return jax.jit(tx.init, out_shardings=where)(params)
@@ -162,7 +163,7 @@ def _put_leaves(like: PyTree, tree: PyTree, where: list[NamedSharding]) -> PyTre
 
 
 def _split(x: Any, where: NamedSharding) -> jax.Array:
-    """Return the array with the sharding: in a program, Explicit axes of it in its type, and Auto axes as a constraint."""
+    """Return the array with the sharding: under `jit`, Explicit axes become part of its type, and Auto axes a constraint."""
     mesh = where.mesh.abstract_mesh
     if not mesh.explicit_axes:
         return jax.lax.with_sharding_constraint(x, where)
@@ -175,7 +176,7 @@ def _split(x: Any, where: NamedSharding) -> jax.Array:
 
 
 def _over(axes: tuple[str, ...], spec: PartitionSpec) -> PartitionSpec:
-    """Return the part of the spec that is over these axes of the mesh."""
+    """Return the spec restricted to these axes of the mesh."""
     return PartitionSpec(*(tuple(axis for axis in _axes(entry) if axis in axes) or None for entry in spec))
 
 

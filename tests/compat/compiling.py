@@ -1,4 +1,4 @@
-"""Programs that are shared: in these tests compiling takes longer than the steps do."""
+"""Compiled programs that tests share, because compiling takes longer than the steps in these tests."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The live frameworks, for the tests that compare with them; where one is not installed, those tests are skipped.
+"""The installed frameworks, for the tests that compare with them; if one is not installed, its tests are skipped.
 
 Everything else reads the recordings in tests/compat/trajectories.
 """

@@ -1,8 +1,7 @@
-"""The table of cases for L-BFGS: losses for either library, searches step by step, and hard lines from many starts.
+"""The table of cases for L-BFGS: losses for both libraries, searches step by step, and hard line searches from many starts.
 
-Rounding decides more and more in the course of a search. How far a run can be compared is therefore asked of PyTorch: as
-long as PyTorch agrees with itself when every loss and every gradient it gets is off by a rounding error. What was recorded
-after that is NaN.
+In the course of a search, rounding errors grow. A run is therefore compared only as long as PyTorch agrees with itself when
+a rounding error is added to every loss and every gradient. The recorded numbers after that are NaN.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
-"""Record what the live frameworks do: `python tests/compat/record.py torch|keras|lbfgs [--out DIR] [--check] [-k PART]`.
+"""Record the installed frameworks' steps: `python tests/compat/record.py torch|keras|lbfgs [--out DIR] [--check] [-k PART]`.
 
-Every case of a table is followed with the framework's own class, and the parameters after a few of the steps are written to
-DIR/torch.npz, DIR/keras.npz or DIR/lbfgs.npz, which is PyTorch's LBFGS on losses that are hard to search. With --check
-nothing is written: what the installed framework does now is compared with what is stored there, and the exit status is 1
-where a trajectory differs by more than 1e-10.
+Every case of a table is run with the framework's own class, and the parameters after some of the steps are written to
+DIR/torch.npz, DIR/keras.npz or, for PyTorch's LBFGS on losses that are hard to search, DIR/lbfgs.npz. With --check nothing
+is written: the steps of the installed framework are compared with the stored ones, and the exit status is 1 if a trajectory
+differs by more than 1e-10.
 """
 
 import argparse

@@ -881,7 +881,7 @@ def changed(path, value=None):
         (changed(["state", 3]), ValueError, "'embedding' has taken 0 steps, 'layer/kernel' 2"),
         (changed(["state", 4], {}), ValueError, "a state of parameter 4, but only 4 parameters"),
         (changed(["state", "w"], {}), TypeError, r"state\['w'\] is not the state of a parameter"),
-        (changed(["param_groups", 0, "params"], [0, 1, 2]), ValueError, "is of 5 parameters, here are 4"),
+        (changed(["param_groups", 0, "params"], [0, 1, 2]), ValueError, "has 5 parameters, params has 4"),
         (changed(["param_groups", 0, "params"], [0, 2]), ValueError, "parameter 2, 'layer/bias', is in the groups 0 and 1"),
         (changed(["param_groups", 0, "params"], [0, 9]), ValueError, r"param_groups\[0\] has the parameter 9"),
         (changed(["param_groups", 0, "params"], [0, "b"]), ValueError, r"param_groups\[0\] has the parameter 'b'"),

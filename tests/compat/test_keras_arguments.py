@@ -192,7 +192,7 @@ def test_clipping_takes_complex_gradients_where_they_have_an_order():
 @pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}], ids=str)
 def test_a_schedule_that_branches_in_python_is_named_as_in_keras(options):
     tx = like_keras.Adam(lambda count: 0.1 if count < 10 else 0.01, **options)
-    with pytest.raises(TypeError, match=r"^Adam: learning_rate: the schedule asks Python for the value of the step count"):
+    with pytest.raises(TypeError, match=r"^Adam: learning_rate: the schedule needs the value of the step count in Python"):
         jax.eval_shape(tx.update, PARAMS, tx.init(PARAMS), PARAMS)
 
 

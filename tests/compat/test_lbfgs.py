@@ -1,6 +1,6 @@
-"""L-BFGS against what `torch.optim.LBFGS` did, in float64: parameters, and the numbers of iterations and evaluations.
+"""L-BFGS against recorded steps of `torch.optim.LBFGS`, in float64: parameters, and numbers of iterations and evaluations.
 
-tests/compat/trajectories has PyTorch's steps as far as rounding does not decide: see lbfgs_cases.py.
+tests/compat/trajectories has PyTorch's steps up to where rounding errors dominate: see lbfgs_cases.py.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Keras's ScheduleFreeAdamW against the paper: the oracle keeps x, y and z, where the optimizer finds x from y and z."""
+"""Keras's ScheduleFreeAdamW against the paper: the oracle stores x, y and z, the optimizer computes x from y and z."""
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +128,7 @@ def test_other_states_and_other_parameters_are_told():
         keras.schedule_free_parameters(params, keras.Adam().init(params))
     with pytest.raises(KeyError, match="the state holds 2 states of ScheduleFreeAdamW, expected one"):
         keras.schedule_free_parameters(params, (state, state))
-    with pytest.raises(ValueError, match="the state is one of other parameters: their shapes differ"):
+    with pytest.raises(ValueError, match="the state belongs to other parameters: their shapes differ"):
         keras.schedule_free_parameters({"w": jnp.ones(4)}, state)
     with pytest.raises(ValueError, match="scale_by_schedule_free_adam"):
         keras.ScheduleFreeAdamW().update(params, state)

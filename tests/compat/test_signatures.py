@@ -1,4 +1,4 @@
-"""The frameworks' optimizers are all here, with their own signatures; what chooses an implementation changes nothing."""
+"""Every optimizer of the frameworks is here, with its signature; options that choose an implementation have no effect."""
 
 import inspect
 

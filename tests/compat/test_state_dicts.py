@@ -1,4 +1,4 @@
-"""State dicts as they are found: of older versions, with names, with groups, of other packages. Written down in NumPy."""
+"""State dicts of older versions, with names, with groups, and of other packages, written by hand as NumPy arrays."""
 
 import re
 
@@ -122,9 +122,7 @@ def test_adam_and_adamw_of_older_versions_are_told_apart_by_the_caller():
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "RAdam"])
 def test_radam_of_older_versions_is_told_apart_by_the_caller(name):
-    with pytest.raises(
-        ValueError, match=r"that Adam and AdamW and RAdam had alike.*; Adam has also \['amsgrad'.*optimizer="
-    ):
+    with pytest.raises(ValueError, match=r"that Adam and AdamW and RAdam all had.*; Adam has also \['amsgrad'.*optimizer="):
         from_torch(of_one(ADAM, MOMENTS), W)
     assert from_torch(of_one(ADAM, MOMENTS), W, optimizer=name)[0].name == name
 
@@ -264,9 +262,14 @@ def test_names_may_be_the_keys_of_a_flat_tree():
             NAMES,
             {**SQUARES, "c": jnp.ones(2)},
             None,
-            "is of 4 parameters, here are 5; its names are 'b.weight', .*; the paths here are 'a/bias', ",
+            "has 4 parameters, params has 5; its names are 'b.weight', .*; the paths here are 'a/bias', ",
         ),
-        (NAMES, KERNELS, {"b.weigth": "b/kernel"}, "order has the key 'b.weigth', which is no name in the state dict; its"),
+        (
+            NAMES,
+            KERNELS,
+            {"b.weigth": "b/kernel"},
+            "order has the key 'b.weigth', which is not a name in the state dict; its",
+        ),
         (NAMES, KERNELS, {"b.weight": "b/kernel", "a.weight": "b/kernel"}, "order names 'b/kernel' twice"),
         (NAMES, KERNELS, {"b.weight": "b/weight"}, "order names 'b/weight', but there is no such parameter; there are 'a/b"),
         (["a.weight", "a.weight", "b.bias", "a.bias"], SQUARES, None, "have the name 'a.weight' twice: \\['a.weight', "),
@@ -412,7 +415,7 @@ def test_other_packages_are_refused_by_what_they_have(options, entries, message)
 def test_notes_beside_a_complete_group_are_ignored():
     tx, _ = from_torch(of_one({**FULL, "name": "decoder", "lr_scale": 0.5}, MOMENTS), W)
     assert tx.name == "Adam"
-    with pytest.raises(ValueError, match=r"the options \['name'\], which .* notes of your own, delete them"):
+    with pytest.raises(ValueError, match=r"the options \['name'\], which .* added these options yourself, delete them"):
         from_torch(of_one({**ADAM, "amsgrad": False, "name": "decoder", "initial_lr": 0.1}, MOMENTS), W)
 
 
@@ -429,8 +432,8 @@ class Optimizer(Stateful):
     ("given", "message"),
     [
         ({}, "an empty dict"),
-        ({"a.weight": HALVES}, "a dict of arrays alone, as a model's state_dict is, with the keys 'a.weight'"),
-        ({"model": {"w": HALVES}, "optimizer": named(), "epoch": 3}, r"it has one inside: give state_dict\['optimizer'\]$"),
+        ({"a.weight": HALVES}, "a dict of arrays only, like a model's state_dict, with the keys 'a.weight'"),
+        ({"model": {"w": HALVES}, "optimizer": named(), "epoch": 3}, r"it contains one: give state_dict\['optimizer'\]$"),
         ({"g": named(), "d": flattened(named())}, r"give state_dict\['g'\] or state_dict\['d'\]$"),
         ({"optimizer_states": [named()], "epoch": 3}, r"give state_dict\['optimizer_states'\]\[0\]"),
         ({"scale": 2.0, "growth_factor": 2.0, "backoff_factor": 0.5, "_growth_tracker": 0}, "the state of a GradScaler"),

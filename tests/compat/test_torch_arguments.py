@@ -205,7 +205,7 @@ def test_a_schedule_s_first_value_is_named_as_in_pytorch():
 def test_a_schedule_that_branches_in_python_is_named_as_in_pytorch(make, named):
     tx, params = make(lambda count: 0.1 if count < 10 else 0.01), {"bias": jnp.ones(2), "kernel": jnp.ones(2)}
     update = functools.partial(tx.update, value_fn=lambda params: params["bias"].sum())
-    with pytest.raises(TypeError, match=f"^{named}: the schedule asks Python for the value of the step count"):
+    with pytest.raises(TypeError, match=f"^{named}: the schedule needs the value of the step count in Python"):
         jax.eval_shape(update, params, tx.init(params), params)
 
 

@@ -1,4 +1,4 @@
-"""How far a command is: on a terminal and in a log, by a made-up clock."""
+"""The progress of a command, on a terminal and in a log, with a fake clock."""
 
 import io
 import time

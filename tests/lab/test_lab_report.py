@@ -321,7 +321,7 @@ def test_it_is_said_why_every_lane_diverged(comparison: Comparison) -> None:
     assert "wild: every lane diverged, so nothing was tested: the training loss is not finite at step 1 at any" in words(
         1, 1, 1, 1
     )
-    assert "NaN or inf in the data, and for labels that are none of the model's outputs" in words(1, 1, 1, 1)
+    assert "NaN or inf in the data, and for labels outside the range of the model's outputs" in words(1, 1, 1, 1)
     assert "at the lowest learning rate, 0.1, the training loss is not finite from step 7 on. Try lower rates" in words(
         9, 7, 1, 1
     )

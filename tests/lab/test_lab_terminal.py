@@ -1,4 +1,4 @@
-"""What is printed reaches any terminal, and none ends the program."""
+"""Output can be printed on any terminal, and no terminal ends the program with an error."""
 
 import errno
 import io

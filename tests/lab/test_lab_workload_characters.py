@@ -126,7 +126,7 @@ def test_what_is_no_text_is_named(tmp_path, content, message):
         load_workload("characters", data=tmp_path / "none")
     with pytest.raises(lab.InputError, match="Is a directory"):
         load_workload("characters", data=tmp_path)
-    with pytest.raises(lab.InputError, match="data 3 is no path"):
+    with pytest.raises(lab.InputError, match="data 3 is not a path"):
         load_workload("characters", data=3)
 
 

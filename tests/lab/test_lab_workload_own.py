@@ -184,16 +184,16 @@ def classification(labels, x=None):
     [
         (
             np.array([0, 5]),
-            "data.train reach from 0 to 5, and the model has 2 outputs: .* 0 to 1, or give the model 6 outputs",
+            "data.train range from 0 to 5, but the model has 2 outputs: .* 0 to 1, or give the model 6 outputs",
         ),
-        (np.array([1, 2]), "reach from 1 to 2, and the model has 2 outputs: subtract 1$"),
-        (np.array([-1, 1]), "reach from -1 to 1, and the model has 2 outputs: number the classes from 0 to 1$"),
-        (np.arange(12) // 11 * 2, r"the labels of data.test reach from 0 to 2"),
-        (np.array([0.0, 1.0]), "its labels are float64, and must be integers"),
-        (np.array([False, True]), "its labels are bool, and must be integers"),
+        (np.array([1, 2]), "range from 1 to 2, but the model has 2 outputs: subtract 1$"),
+        (np.array([-1, 1]), "range from -1 to 1, but the model has 2 outputs: number the classes from 0 to 1$"),
+        (np.arange(12) // 11 * 2, r"the labels of data.test range from 0 to 2"),
+        (np.array([0.0, 1.0]), "its labels are float64, but they must be integers"),
+        (np.array([False, True]), "its labels are bool, but they must be integers"),
         (
             np.zeros((12, 1), int),
-            r"labels of shape \(8, 1\), the model must return .* and returns an array of shape \(8, 2\)",
+            r"labels of shape \(8, 1\), the model must return .* but it returns an array of shape \(8, 2\)",
         ),
         (np.eye(2, dtype=int)[np.arange(12) % 2], r"labels of shape \(8, 2\), the model must"),
     ],

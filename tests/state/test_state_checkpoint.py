@@ -187,7 +187,7 @@ def test_a_checkpoint_is_replaced_on_request_only(latest):
 def test_only_a_checkpoint_is_replaced(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.tex").write_text("years")
-    with pytest.raises(FileExistsError, match=r"work holds other files, and overwrite=True replaces a checkpoint only"):
+    with pytest.raises(FileExistsError, match=r"work holds other files; overwrite=True replaces only a checkpoint"):
         state.save(tmp_path / "work", {"x": jnp.ones(3)}, overwrite=True)
     with pytest.raises(FileExistsError, match=r"thesis.tex is a file; give another path"):
         state.save(tmp_path / "work" / "thesis.tex", {"x": jnp.ones(3)}, overwrite=True)

@@ -94,7 +94,7 @@ def load_workload(
     Args:
         name: a key of ``WORKLOADS``, or the user's own: ``package.module:make`` or ``file.py:make``.
         remedies: the model-side remedies; not all apply to every workload.
-        data: where the data lie, for those workloads that read some; ``~`` is your home.
+        data: where the data are, for workloads that read a file or a folder; ``~`` is your home.
 
     Raises:
         InputError: there is no such workload, a remedy does not apply to it, or its data cannot be read.

@@ -43,7 +43,7 @@ def read_text(file: Path) -> str:
     """Read a UTF-8 text, plain or gzipped, with line ends as Python has them.
 
     Raises:
-        InputError: it is none, is too short, or repeats one character.
+        InputError: the file is not a UTF-8 text, is too short, or repeats a single character.
     """
     try:
         text = read_bytes(file).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")

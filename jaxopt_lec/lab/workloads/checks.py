@@ -1,4 +1,4 @@
-"""What is checked of a workload before anything is trained: its parts, by tracing them, and its data."""
+"""The checks of a workload before anything is trained: of its parts, by tracing them, and of its data."""
 
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["SETS", "TRIED", "canonical", "check_data", "described", "traced", "t
 
 METHODS = ("initialize", "loss", "metric")
 SETS = ("train", "validation", "test")
-TRIED = 8  # examples of the mini-batch that it is tried out with
+TRIED = 8  # number of examples in the mini-batch that a workload is checked with
 
 
 def try_out_workload(found: Any, what: str | None = None) -> Workload:
@@ -24,11 +24,11 @@ def try_out_workload(found: Any, what: str | None = None) -> Workload:
     The loss is differentiated and mapped over lanes, as in training. Nothing is compiled, unless data are not finite.
 
     Args:
-        found: what should be a workload.
-        what: how messages call it; by default its class.
+        found: the object that should be a workload.
+        what: its name in messages; by default its class.
 
     Raises:
-        InputError: with the part that is missing or wrong.
+        InputError: it names the part that is missing or wrong.
     """
     what = what or f"workload {type(found).__name__}"
     missing = []
@@ -78,10 +78,10 @@ def try_out_workload(found: Any, what: str | None = None) -> Workload:
 
 
 def check_data(data: Any, what: str) -> None:
-    """Check that the three sets are arrays of numbers, each with one first axis, and of examples that are alike.
+    """Check that the three sets are arrays of numbers, each set with a common first axis, and that their examples are alike.
 
     Raises:
-        InputError: with the set that is wrong.
+        InputError: it names the set that is wrong.
     """
     if not isinstance(data, Data):
         raise InputError(f"{what}: its data are a {type(data).__name__}, not Data")
@@ -102,7 +102,7 @@ def check_data(data: Any, what: str) -> None:
 
 
 def _check_finite(found: Workload, what: str) -> None:
-    """Raise an InputError where numbers of the data are not finite and spoil the metric: a workload may mask them."""
+    """Raise an InputError if NaN or inf in the data makes the metric NaN or inf; a workload may mask such numbers."""
     for part in SETS:
         data = jax.tree.map(np.asarray, getattr(found.data, part))
         bad = np.flatnonzero(np.any([_not_finite(leaf) for leaf in jax.tree.leaves(data)], axis=0))
@@ -114,7 +114,7 @@ def _check_finite(found: Workload, what: str) -> None:
         if not all(np.isfinite(np.asarray(value)).all() for value in values):
             raise InputError(
                 f"{what}: {len(bad)} of the examples of data.{part} hold NaN or inf, the first is number {bad[0]}, and "
-                "loss or score is not finite there; mend or drop them"
+                "their loss or score is not finite; correct or remove them"
             )
 
 
@@ -126,7 +126,7 @@ def _not_finite(x: np.ndarray) -> np.ndarray:
 
 
 def _of_jax(loss: Any) -> Any:
-    """Return the loss, which fails if its value is a number of Python or NumPy: JAX cannot have computed that."""
+    """Return the loss with a check: a result that is a number of Python or NumPy was not computed by JAX, and is refused."""
 
     def checked(*arguments: Any) -> Any:
         result = loss(*arguments)
@@ -138,7 +138,7 @@ def _of_jax(loss: Any) -> Any:
 
 
 def described(result: Any) -> str:
-    """Say what a function returned, for messages."""
+    """Describe the result of a function, for messages."""
     if isinstance(result, tuple):
         return f"({', '.join(map(described, result))})"
     shape = getattr(result, "shape", None)

@@ -15,7 +15,7 @@ from jaxopt_lec.lab.workloads.workload import ACCURACY, Batch, Data, Params, Sco
 
 
 def check_range(what: str, labels: np.ndarray | jax.Array, outputs: int) -> None:
-    """Raise an InputError where a label is the number of no output."""
+    """Raise an InputError if a label is not the number of an output."""
     low, high = int(labels.min()), int(labels.max())
     if low >= 0 and high < outputs:
         return
@@ -24,7 +24,7 @@ def check_range(what: str, labels: np.ndarray | jax.Array, outputs: int) -> None
         way += f", or give the model {high + 1} outputs"
     if low == 1 and high == outputs:
         way = "subtract 1"
-    raise InputError(f"{what} reach from {low} to {high}, and the model has {outputs} outputs: {way}")
+    raise InputError(f"{what} range from {low} to {high}, but the model has {outputs} outputs: {way}")
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Classification:
     """Softmax cross-entropy of an NNX model over batches of (images, labels).
 
     Args:
-        name: how tables and plots call it.
-        data: each set a pair of images, [n, height, width], and labels, [n] integers from 0 to the model's outputs less one.
+        name: the name in tables and plots.
+        data: each set is a pair of images, [n, height, width], and labels, [n] integers from 0 to the number of outputs − 1.
         model: builds the model from its random streams. It is called as ``model(images, key)`` in training mode and
             ``model(images, None)`` in evaluation mode.
         l2: λ in the training loss + λ/2 · Σ W² over the parameters with two or more axes.
 
     Raises:
-        InputError: the data are no such pairs, or a label is none of the model's outputs.
+        InputError: the data are not such pairs, or a label is not the number of one of the model's outputs.
     """
 
     name: str
@@ -50,13 +50,13 @@ class Classification:
     _graph: nnx.GraphDef[nnx.Module] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Keep the model's structure, its arrays live in the parameters and the state; and check the labels."""
+        """Keep the model's structure, whose arrays are in the parameters and the state, and check the labels."""
         model = nnx.eval_shape(lambda: self.model(nnx.Rngs(0)))
         object.__setattr__(self, "_graph", nnx.graphdef(model))
         self._check_labels(nnx.state(model))
 
     def _check_labels(self, model: State) -> None:
-        """Check that every label is the number of an output: the loss of any other is NaN, or another label's."""
+        """Check that every label is the number of an output: for any other, the loss is NaN or that of another label."""
         what = f"workload {self.name!r}"
         check_data(self.data, what)
         for part in SETS:
@@ -66,7 +66,7 @@ class Classification:
         if not isinstance(labels, np.ndarray | jax.Array) or not jnp.issubdtype(labels.dtype, jnp.integer):
             dtype = getattr(labels, "dtype", type(labels).__name__)
             raise InputError(
-                f"{what}: its labels are {dtype}, and must be integers, the numbers of outputs: labels.astype(int)"
+                f"{what}: its labels are {dtype}, but they must be integers, the numbers of outputs: labels.astype(int)"
             )
         batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((TRIED, *x.shape[1:]), canonical(x)), images)
         logits = traced(what, "model(images, None)", lambda m, x: nnx.merge(self._graph, m)(x, None), model, batch)
@@ -74,7 +74,7 @@ class Classification:
         if not shape or shape[:-1] != (TRIED, *labels.shape[1:]):
             raise InputError(
                 f"{what}: for {TRIED} examples, with labels of shape {(TRIED, *labels.shape[1:])}, the model must return an "
-                f"array of one more axis, the outputs, and returns {described(logits)}"
+                f"array with one more axis, the outputs, but it returns {described(logits)}"
             )
         for part in SETS:
             check_range(f"{what}: the labels of data.{part}", getattr(self.data, part)[1], shape[-1])

@@ -1,4 +1,4 @@
-"""MNIST-like data from a folder of the standard IDX files, plain or gzipped, whatever their names say."""
+"""MNIST-like data from a folder of the standard IDX files, plain or gzipped, as their content shows."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reading the files that workloads are made of."""
+"""Reading the data files of workloads."""
 
 import gzip
 import zlib
@@ -8,11 +8,11 @@ from jaxopt_lec.lab.errors import InputError
 
 __all__ = ["read_bytes"]
 
-GZIP = b"\x1f\x8b"  # what a gzip file begins with
+GZIP = b"\x1f\x8b"  # the first bytes of a gzip file
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file, unpacked if it is gzip by its content: its name may say otherwise.
+    """Read a file, and unpack it if its content is gzip, whatever its name.
 
     Raises:
         InputError: it cannot be read, or is a damaged gzip file; the message names it.
