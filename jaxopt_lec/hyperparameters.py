@@ -168,7 +168,7 @@ class Signature:
     def rests(self, numeric: Mapping[str, Any], hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Return what float32 takes from hyperparameters in [0, 1], for `jaxopt_lec.arithmetic.complement`.
 
-        From a number of Python while it is the one in force, and from float64; a float32 array is what it is.
+        From a number of Python or NumPy while it is the one in force, and from float64; a float32 array is what it is.
         """
         rests = {}
         for name, value in numeric.items():
@@ -177,9 +177,9 @@ class Signature:
                 continue
             if b.dtype == jnp.float64:
                 rests[name] = (b - b.astype(jnp.float32).astype(b.dtype)).astype(jnp.float32)
-            elif isinstance(value, int | float):
-                rounded = np.float32(value)
-                rests[name] = jnp.where(b == rounded, np.float32(float(value) - float(rounded)), np.float32(0))
+            elif isinstance(value, int | float | np.number | np.ndarray):
+                exact, rounded = float(value), np.float32(value)
+                rests[name] = jnp.where(b == rounded, np.float32(exact - float(rounded)), np.float32(0))
         return rests
 
     def _value_at(self, name: str, value: Any, count: jax.Array) -> Any:
