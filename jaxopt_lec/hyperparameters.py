@@ -168,8 +168,8 @@ class Signature:
     def rests(self, numeric: Mapping[str, Any], hyper: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Return the float32 rounding errors of hyperparameters in [0, 1), for `jaxopt_lec.arithmetic.complement`.
 
-        They are known for a Python number, as long as it is the value in force, and for a float64 array. For a float32 array
-        there is none.
+        They are known for a Python or NumPy number, as long as it is the value in force, and for a float64 array. For a
+                float32 array of JAX there is none.
         """
         rests = {}
         for name, value in numeric.items():
@@ -178,9 +178,9 @@ class Signature:
                 continue
             if b.dtype == jnp.float64:
                 rests[name] = (b - b.astype(jnp.float32).astype(b.dtype)).astype(jnp.float32)
-            elif isinstance(value, int | float):
-                rounded = np.float32(value)
-                rests[name] = jnp.where(b == rounded, np.float32(float(value) - float(rounded)), np.float32(0))
+            elif isinstance(value, int | float | np.number | np.ndarray):
+                exact, rounded = float(value), np.float32(value)
+                rests[name] = jnp.where(b == rounded, np.float32(exact - float(rounded)), np.float32(0))
         return rests
 
     def _value_at(self, name: str, value: Any, count: jax.Array) -> Any:

@@ -1,5 +1,7 @@
 """What all tests share: a quick compiler, two CPU devices, strict promotion, and no use of the network."""
 
+import contextlib
+import ctypes
 import gc
 from collections import Counter
 
@@ -21,6 +23,9 @@ def _caches_of_one_file():
     """Let go of the programs of a file at its end: those of all files together are gigabytes."""
     yield
     jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc keeps what is free, unless it is told
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pytest_collection_finish():

@@ -161,8 +161,8 @@ MUTATIONS = [
         "momentum-first-step-dampened",
         "optimizers/momentum.py",
         "Dampening acts in the first step too.",
-        "jnp.where(t == 1, 1, 1 - dampening)",
-        "(1 - dampening)",
+        "jnp.where(t == 1, 1, complement(dampening))",
+        "complement(dampening)",
         oracle("momentum_dampened"),
     ),
     Mutation(

@@ -825,6 +825,20 @@ def test_a_decay_that_is_set_is_what_float32_holds():
         np.testing.assert_allclose(found, 1e-4, rtol=1e-7)
 
 
+@pytest.mark.parametrize("number", [float, np.float64, np.array], ids=["python", "numpy", "array"])
+@pytest.mark.parametrize("b", [0.9999, 0.99999])
+def test_a_velocity_that_is_an_average_keeps_a_decay_close_to_one(b, number):
+    decay = number(b)
+    for make in (
+        lambda: jl.scale_by_momentum(decay=decay, average=True),
+        lambda: jl.scale_by_momentum(decay=decay, dampening=decay),
+        lambda: jl.scale_by_nesterov(decay=decay, average=True),
+    ):
+        tx = make()
+        state = tx.init(jnp.zeros(()))._replace(count=jnp.int32(1))  # the first step is not dampened
+        np.testing.assert_allclose(optax.tree.get(tx.update(jnp.ones(()), state)[1], "v"), 1 - b, rtol=1e-6)
+
+
 @pytest.mark.parametrize("b", [0.99, 0.5, 0.3, 0.0])
 def test_an_average_of_anything_is_what_its_formula_says(b):
     @jl.equation(m=slots.zeros)

@@ -26,6 +26,8 @@ __all__ = [
 PyTree: TypeAlias = Any
 Layout: TypeAlias = tuple[int, ...]
 Item: TypeAlias = str | tuple[str, Sequence[int] | None]
+# Modules that DistributedDataParallel, torch.compile, FSDP and activation checkpointing put around a model or parts of it.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 Order: TypeAlias = Sequence[Item] | Sequence[Sequence[Item]] | Mapping[str, Item] | None
 
 
@@ -141,8 +143,10 @@ def check_groups(
     """
     if len(sizes) == 1 or order is None or isinstance(order, Mapping) or _is_by_group(order):
         return
-    if names is not None and all(_is_named(p, name) for p, name in zip(parameters, names, strict=True)):
-        return
+    if names is not None:
+        here, there = _comparable([p.name for p in parameters], names)
+        if all(_is_named(path, name) for path, name in zip(here, there, strict=True)):
+            return
     first: dict[Any, tuple[int, Parameter]] = {}
     groups = [g for g, size in enumerate(sizes) for _ in range(size)]
     for g, p, state in zip(groups, parameters, states, strict=True):
@@ -156,8 +160,7 @@ def check_groups(
                 )
 
 
-def _is_named(p: Parameter, name: str) -> bool:
-    path = _dotted(p.name)
+def _is_named(path: str, name: str) -> bool:
     return path == name or _module(path) == _module(name) != ""
 
 
@@ -300,17 +303,41 @@ def _check_names(known: dict[str, Parameter], parameters: Sequence[Parameter], n
     A name and a path that differ may still be the same parameter, as "out.weight" and "out/kernel" are. They are not if the
     name, or the module part of it, matches another path here, or if the path, or its module, matches another name there.
     """
-    here, there = {_dotted(path) for path in known}, set(names)
+    here, there = _comparable([p.name for p in parameters], names)
     modules_here, modules_there = ({_module(name) for name in some} - {""} for some in (here, there))
-    for name, p in zip(names, parameters, strict=True):
-        path = _dotted(p.name)
+    for i, (path, name) in enumerate(zip(here, there, strict=True)):
         ours, theirs = _module(path), _module(name)
         is_of_another = path != name and (path in there or name in here)
         if is_of_another or (ours != theirs and (ours in modules_there or theirs in modules_here)):
             raise ValueError(
-                f"order has {p} where the state dict has {name!r}: give no order, or a dict from its names to paths or "
-                f"pairs (path, layout); {_both(known, names)}"
+                f"order has {parameters[i]} where the state dict has {names[i]!r}: give no order, or a dict from its names "
+                f"to paths or pairs (path, layout); {_both(known, names)}"
             )
+
+
+def _comparable(paths: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the paths here and the names there without what wraps the model on one side only.
+
+    Such are the modules of PyTorch's wrappers, Flax's "params", and a first part that all have in common, if the modules
+    after it are the same on both sides.
+    """
+    here, there = ([_unwrapped(_dotted(name)) for name in some] for some in (paths, names))
+    inner_here, inner_there = _without_common_part(here), _without_common_part(there)
+    is_same_model = {_module(name) for name in inner_here} == {_module(name) for name in inner_there}
+    return (inner_here, inner_there) if is_same_model else (here, there)
+
+
+def _unwrapped(name: str) -> str:
+    first, *rest = [part for part in name.split(".") if part not in _WRAPPERS] or [name]
+    return ".".join(rest if first == "params" and rest else [first, *rest])
+
+
+def _without_common_part(names: Sequence[str]) -> list[str]:
+    parts = [name.split(".") for name in names]
+    n = 0
+    while parts and all(len(own) > n + 1 and own[n] == parts[0][n] for own in parts):
+        n += 1
+    return [".".join(own[n:]) for own in parts]
 
 
 def _module(name: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeAlias
 import jax.numpy as jnp
 import optax
 
+from jaxopt_lec.arithmetic import complement
 from jaxopt_lec.equation import chain, equation
 from jaxopt_lec.hyperparameters import Decay, Hyper, Range, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
@@ -28,8 +29,8 @@ def scale_by_momentum(
 
     Slots: v, zeros like the parameter. Equals `optax.trace(decay)` where τ = 0.
     """
-    g = (1 - decay) * g if average else g
-    v = decay * s.v + jnp.where(t == 1, 1, 1 - dampening) * g
+    g = complement(decay) * g if average else g
+    v = decay * s.v + jnp.where(t == 1, 1, complement(dampening)) * g
     return v, {"v": v}
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxopt_lec.arithmetic import complement
 from jaxopt_lec.equation import EquationState, chain, equation, tree_equation
 from jaxopt_lec.hyperparameters import Decay, NonNegative, ScalarOrSchedule
 from jaxopt_lec.optimizers.sgd import scale_by_learning_rate
@@ -30,7 +31,7 @@ def scale_by_nesterov(
 
     Slots: v, zeros like the parameter. Equals `optax.trace(decay, nesterov=True)`.
     """
-    g = (1 - decay) * g if average else g
+    g = complement(decay) * g if average else g
     v = decay * s.v + g
     return decay * v + g, {"v": v}
 

@@ -281,6 +281,22 @@ def test_names_that_contradict_are_refused(names, params, order, message):
         from_torch(named(names=names), params, order)
 
 
+@pytest.mark.parametrize("form", [lambda x: x, by_name], ids=["indices", "names"])
+@pytest.mark.parametrize("params", [KERNELS, {"params": KERNELS}, {"net": KERNELS}], ids=["bare", "params", "net"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "encoder."])
+def test_what_wraps_a_model_hides_no_contradiction(prefix, params, form):
+    outer = next(iter(params)) + "/" if params is not KERNELS else ""
+    saved = form(named((2, 2), names=[prefix + name for name in NAMES]))
+    order = [outer + path for path in ("b/kernel", "a/kernel", "b/bias", "a/bias")]
+    tx, state = from_torch(saved, params, order)
+    assert [given_to(tx, state, path)[0] for path in order] == [0, 1, 2, 3]
+    for i, j in ((0, 1), (2, 3)):
+        wrong = list(order)
+        wrong[i], wrong[j] = order[j], order[i]
+        with pytest.raises(ValueError, match=f"order has '{order[j]}' where the state dict has '{prefix}{NAMES[i]}': give"):
+            from_torch(saved, params, wrong)
+
+
 def test_an_order_that_agrees_with_the_names_is_taken():
     for params, last in ((SQUARES, "weight"), (KERNELS, "kernel")):
         tx, state = from_torch(named((2, 2)), params, [f"b/{last}", f"a/{last}", "b/bias", "a/bias"])
