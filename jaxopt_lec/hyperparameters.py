@@ -169,7 +169,7 @@ class Signature:
         """Return the float32 rounding errors of hyperparameters in [0, 1), for `jaxopt_lec.arithmetic.complement`.
 
         They are known for a Python or NumPy number, as long as it is the value in force, and for a float64 array. For a
-                float32 array of JAX there is none.
+        float32 array of JAX there is none.
         """
         rests = {}
         for name, value in numeric.items():

@@ -120,16 +120,16 @@ MUTATIONS = [
         "one-minus-power-cancels",
         "arithmetic.py",
         "1 − bᵗ is computed as written, and cancels in float32.",
-        "-jnp.expm1(t * jnp.log1p(b - 1))",
-        "1 - jnp.power(b, t)",
+        "-jnp.expm1(t * jnp.log1p(-c))",
+        "1 - jnp.power(1 - c, t)",
         "tests/test_equation.py -k one_minus_power_is_accurate",
     ),
     Mutation(
         "one-minus-power-derivative",
         "arithmetic.py",
         "The derivative of 1 − bᵗ lacks the factor t.",
-        "-t * jnp.power(b, t - 1)",
-        "-jnp.power(b, t - 1)",
+        "t * jnp.power(1 - c, t - 1)",
+        "jnp.power(1 - c, t - 1)",
         "tests/test_equation.py -k one_minus_power_has",
     ),
     Mutation(
@@ -551,7 +551,7 @@ MUTATIONS = [
         "direction-not-cast-back",
         "equation.py",
         "The direction of a bfloat16 gradient is float32.",
-        "return x.astype(jax.dtypes.canonicalize_dtype(like.dtype))",
+        "return split_like(x.astype(jax.dtypes.canonicalize_dtype(like.dtype)), like)",
         "return x",
         'tests/test_laws.py -k "keeps_shapes and [adam-"',
     ),
@@ -607,8 +607,8 @@ MUTATIONS = [
         "schedule-of-the-next-step",
         "equation.py",
         "Schedules are asked for t, not for t−1.",
-        "signature.values(given, updates_so_far)",
-        "signature.values(given, updates_so_far + 1)",
+        "signature.at(given, updates_so_far)",
+        "signature.at(given, updates_so_far + 1)",
         "tests/test_equation.py -k schedules_see_the_step_count",
     ),
     Mutation(
@@ -671,8 +671,8 @@ MUTATIONS = [
         "static-arguments-that-compare-equal",
         "equation.py",
         "1 and True share what was traced.",
-        "typed=True",
-        "typed=False",
+        "(name, type(value), value)",
+        "(name, value)",
         "tests/test_equation.py -k static_hyperparameters_that_compare_equal",
     ),
     Mutation(
@@ -1018,7 +1018,7 @@ MUTATIONS = [
         "studies-mixed",
         "lab/study_folder.py",
         "A study continues another one that is in its folder.",
-        "if before.get(name) != now.get(name):",
+        "if name != PLATFORM and before.get(name) != now.get(name):",
         "if False:",
         "tests/lab/test_lab_study_folder.py -k not_mixed",
     ),
@@ -1226,7 +1226,7 @@ MUTATIONS = [
     ),
     Mutation(
         "from-torch-moments-exchanged",
-        "compat/checkpoint.py",
+        "compat/state_dicts.py",
         "PyTorch's first moment becomes our second, and the other way round.",
         '_ADAM = {"exp_avg": "m", "exp_avg_sq": "v"}',
         '_ADAM = {"exp_avg": "v", "exp_avg_sq": "m"}',
@@ -1325,7 +1325,7 @@ def run_tests(copy: Path, tests: str) -> None:
     sys.argv = ["pytest"]
     observer = Observer()
     already = "ignore::pytest.PytestAssertRewriteWarning"  # of Hypothesis, which is imported
-    arguments = ["-x", "-p", "no:cacheprovider", "--timeout=0", "--tb=short", "-W", already, *shlex.split(tests)]
+    arguments = ["-x", "-m", "", "-p", "no:cacheprovider", "--timeout=0", "--tb=short", "-W", already, *shlex.split(tests)]
     status = int(pytest.main(arguments, plugins=[observer]))
     imported = getattr(sys.modules.get("jaxopt_lec"), "__file__", str(copy))
     if not Path(imported).resolve().is_relative_to(copy.resolve()):
