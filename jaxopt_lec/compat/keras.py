@@ -285,7 +285,8 @@ class AveragingState(NamedTuple):
 
 def _averaging(tx: Tx, momentum: float, overwrite_frequency: int | None, every: int) -> Tx:
     def init(params: PyTree) -> AveragingState:
-        return AveragingState(jnp.zeros((), jnp.int32), _wide_zeros(params), tx.init(params))
+        step = tx.init(params)  # first, as it says what is wrong with a parameter
+        return AveragingState(jnp.zeros((), jnp.int32), _wide_zeros(params), step)
 
     def update(updates: PyTree, state: AveragingState, params: PyTree = None) -> tuple[PyTree, AveragingState]:
         if params is None:
@@ -329,7 +330,8 @@ def _accumulating(tx: Tx, every: int) -> Tx:
     """
 
     def init(params: PyTree) -> AccumulatingState:
-        return AccumulatingState(jnp.zeros((), jnp.int32), _wide_zeros(params), tx.init(params))
+        step = tx.init(params)  # first, as it says what is wrong with a parameter
+        return AccumulatingState(jnp.zeros((), jnp.int32), _wide_zeros(params), step)
 
     def update(updates: PyTree, state: AccumulatingState, params: PyTree = None) -> tuple[PyTree, AccumulatingState]:
         def add(g: Any, a: Any) -> Any:

@@ -30,6 +30,11 @@ RunLane: TypeAlias = Callable[[Tree, Tree], Tree]
 AXIS = "lanes"
 # How many programs are compiled at a time; a compiler keeps one core busy.
 COMPILERS = 2
+# Primitives of JAX that are LAPACK's on a CPU.
+_FACTORIZATIONS = {
+    *("cholesky", "eig", "eigh", "geqp3", "geqrf", "hessenberg", "householder_product", "lu", "qr", "schur", "svd"),
+    *("triangular_solve", "tridiagonal"),
+}
 # The next plan must beat the last one by this much: timings this short are noisy.
 WORTH_IT = 0.95
 # The index of a CPU's usual plan among the candidates: groups of four.
@@ -176,6 +181,9 @@ def compile_lanes(run_lane: RunLane, lanes: Tree, shared: Tree, plan: Plan) -> L
 
     def one_group(group: Tree, shared: Tree) -> Tree:
         if plan.group > 1:
+            lane = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), group)
+            if plan.devices[0].platform == "cpu" and _factorizes(jax.make_jaxpr(run_lane)(lane, shared)):
+                return jax.lax.map(lambda lane: run_lane(lane, shared), group)
             return jax.vmap(run_lane, in_axes=(0, None))(group, shared)
         # Not a vmap of one: batched convolutions and matrix products would take slower paths.
         result = run_lane(jax.tree.map(lambda x: x[0], group), shared)
@@ -217,6 +225,15 @@ def compile_lanes(run_lane: RunLane, lanes: Tree, shared: Tree, plan: Plan) -> L
     shapes = jax.eval_shape(lambda *arguments: arguments, *dealt, shared, np.int32(0))
     executable = program.lower(*shapes).compile()
     return LaneProgram(plan, capacity, time.perf_counter() - start, executable, listener)
+
+
+def _factorizes(jaxpr: Any) -> bool:
+    """Whether a program factorizes matrices; of many at once a CPU's few threads may all wait for each other, for ever."""
+    return any(
+        operation.primitive.name in _FACTORIZATIONS
+        or any(_factorizes(part) for part in jax.tree.leaves(list(operation.params.values())) if hasattr(part, "eqns"))
+        for operation in jaxpr.eqns
+    )
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,22 @@ def some_lanes(n: int):
     return {"x": np.arange(3 * n, dtype=np.float32).reshape(n, 3)}
 
 
+def test_a_cpu_factorizes_one_lane_at_a_time() -> None:
+    def solved(lane, shared):
+        matrix = jnp.outer(lane["x"], lane["x"]) + shared * jnp.eye(3)
+        return jax.lax.cond(shared > 0, lambda: jnp.linalg.cholesky(matrix), lambda: matrix)
+
+    programs = [compile_lanes(solved, some_lanes(4), np.float32(0), Plan(DEVICE, group)) for group in (1, 4)]
+    if DEVICE[0].platform == "cpu":  # four at once may wait for each other's threads, for ever
+        calls = [
+            line for line in programs[1]._executable.as_text().splitlines() if "potrf" in line and "custom-call" in line
+        ]
+        assert calls
+        assert not any("[4,3,3]" in line for line in calls)
+    alone, together = (program(some_lanes(4), np.float32(1)) for program in programs)
+    np.testing.assert_array_equal(alone, together)
+
+
 @pytest.mark.parametrize("group", [1, 2, 3, 7])
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_results_come_back_in_order_without_padding(group: int, count: int) -> None:

@@ -13,6 +13,7 @@ from cases import kinds
 
 import jaxopt_lec as jl
 from jaxopt_lec import state
+from jaxopt_lec.compat import keras
 from jaxopt_lec.state.master import _joined, _split
 
 
@@ -235,3 +236,17 @@ def test_a_step_that_is_not_finite_is_skipped_inside():
     updates, after = tx.update(jax.tree.map(lambda p: p * jnp.nan, params), before, params)
     assert float(jnp.abs(updates["w"]).max()) == 0
     np.testing.assert_array_equal(before.corrections["w"], after.corrections["w"])
+
+
+def test_an_array_of_another_library_is_refused_with_its_name():
+    class Foreign:
+        shape, dtype, ndim = (2,), "another library's float32", 1
+
+        def numpy(self):
+            return np.ones(2, np.float32)
+
+    params = {"layer": {"w": Foreign()}}
+    wrapped = (state.master(jl.adam(0.1)), keras.Adam(use_ema=True), keras.Adam(gradient_accumulation_steps=2))
+    for tx in wrapped:
+        with pytest.raises(TypeError, match=r"parameter at 'layer/w' is a .*Foreign; give arrays of JAX or NumPy"):
+            tx.init(params)
