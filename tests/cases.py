@@ -425,8 +425,8 @@ def kind(case: Case) -> tuple[Any, ...]:
     """Return what the lifter sees of a row: what it needs, and its slots as shapes on a leaf of two axes."""
     leaf = jax.ShapeDtypeStruct((2, 3), np.float32)
     states = jax.tree.leaves(jax.eval_shape(case.tx.init, leaf), is_leaf=lambda x: isinstance(x, jl.EquationState))
-    slots = tuple(tuple(slot.shape for slot in state.slots.values()) for state in states if hasattr(state, "slots"))
-    return case.needs, case.min_ndim, slots
+    slots = (slot.shape for state in states if hasattr(state, "slots") for slot in state.slots.values())
+    return case.needs, case.min_ndim, tuple(sorted(slots))
 
 
 def kinds(law: str = "", without: str = "") -> list[Any]:

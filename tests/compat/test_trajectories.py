@@ -26,15 +26,16 @@ TABLES = {framework: record.table(framework) for framework in MODULES}
 
 
 def every_case():
-    """All cases; `thorough` if the optimizer has one of the same options, and the framework one of the same gradients."""
+    """All cases; `thorough` if earlier ones have each of its optimizer's options, and the framework such gradients."""
     seen = set()
     for framework, table in TABLES.items():
         for name, case in table.items():
             gradients = (case.scheduled, case.missing, bool(case.groups), case.problem.is_complex, case.problem.sparse)
-            kinds = {(framework, case.optimizer, frozenset(case.options)), (framework, gradients)}
-            marks = [pytest.mark.thorough] if kinds <= seen else []
-            seen |= kinds
-            yield pytest.param(framework, name, id=f"{framework}-{name}", marks=marks)
+            parts = {(framework, case.optimizer, option) for option in ("", *case.options)} | {(framework, gradients)}
+            yield pytest.param(
+                framework, name, id=f"{framework}-{name}", marks=[pytest.mark.thorough] if parts <= seen else []
+            )
+            seen |= parts
 
 
 @pytest.fixture(autouse=True)

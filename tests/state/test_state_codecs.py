@@ -54,7 +54,7 @@ def test_what_was_decoded_has_but_one_code(codec, shape):
 @hypothesis.given(
     x=arrays.arrays(
         np.float32,
-        arrays.array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=140),
+        st.sampled_from([(1,), (100,), (128,), (129,), (3, 127), (2, 140)]),  # each is a program
         elements=st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False),
     ),
     seed=st.integers(0, 2**32 - 1),
