@@ -116,8 +116,15 @@ def oracle_updates(case, gradients, theta, learning_rate):
 SCHEDULES = {"number": 0.05, "schedule": lambda count: 0.05 / (1 + 0.1 * count)}
 
 
-@pytest.mark.parametrize("rate", SCHEDULES)
-@for_cases("oracle")
+def numbers_and_schedules():
+    """Each row with a number as its rate, and with a schedule; that the latter is obeyed is seen on one row of each kind."""
+    for case in applying("oracle"):
+        yield pytest.param(case, "number", id=f"{case}-number")
+    for row in kinds_and_numbers("oracle"):
+        yield pytest.param(row.values[0], "schedule", id=f"{row.id}-schedule", marks=row.marks)
+
+
+@pytest.mark.parametrize(("case", "rate"), list(numbers_and_schedules()))
 def test_float64_equals_the_oracle(case, rate):
     # Real and complex as two leaves of one tree: one program.
     dtypes = {"real": np.float64} | ({} if "complex" in case.skip else {"complex": np.complex128})

@@ -61,7 +61,16 @@ def followed(case: Case) -> np.ndarray:
     return np.stack(steps, axis=1)
 
 
-@pytest.mark.parametrize("name", CASES)
+def every_case() -> Iterator[Any]:
+    """All cases; `thorough` if an earlier one has the same program and options of the same names."""
+    seen = set()
+    for name, case in CASES.items():
+        kind = case.loss, case.rates is None, *(case.options.get(key) for key in STATIC), frozenset(case.options)
+        yield pytest.param(name, marks=[pytest.mark.thorough] if kind in seen else [])
+        seen.add(kind)
+
+
+@pytest.mark.parametrize("name", list(every_case()))
 def test_trajectory_is_pytorchs(name: str) -> None:
     case, theirs = CASES[name], stored()[name]
     compared = np.isfinite(theirs).all(-1)

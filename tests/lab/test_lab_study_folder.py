@@ -107,6 +107,7 @@ def test_two_processes_end_with_the_files_of_one(undisturbed, tmp_path):
     assert contents(folder) == contents(undisturbed)
 
 
+@pytest.mark.thorough  # processes that each compile
 def test_a_lost_process_is_an_error_and_the_study_goes_on(undisturbed, tmp_path):
     folder, port = tmp_path / "study", free_port()
     first, second = (start(folder, i, 2, port) for i in range(2))
@@ -122,6 +123,7 @@ def test_a_lost_process_is_an_error_and_the_study_goes_on(undisturbed, tmp_path)
     assert contents(folder) == contents(undisturbed)
 
 
+@pytest.mark.thorough  # processes that each compile
 def test_a_process_that_fails_ends_the_others(tmp_path):
     """An error before any work, here a folder that is no study, is every process's error."""
     folder, port = tmp_path / "study", free_port()

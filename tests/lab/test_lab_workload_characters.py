@@ -88,6 +88,7 @@ def test_the_score_is_the_loss_in_bits(workload):
     assert float(loss.mean()) == pytest.approx(math.log(len(set(TEXT)) + 1), rel=0.25)
 
 
+@pytest.mark.thorough  # trains a transformer
 def test_it_learns_more_than_how_often_each_character_occurs(workload):
     found = lab.sweep(
         lab.Training(jl.adamw, workload, steps=60, batch_size=32), lab.grid(learning_rate=[3e-3]), side_by_side=1

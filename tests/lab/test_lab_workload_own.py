@@ -73,6 +73,7 @@ def test_the_example_is_found_in_its_file_and_as_a_module(monkeypatch):
     assert load_workload("examples.your_own_workload:make").name == "matrix-completion"
 
 
+@pytest.mark.thorough  # `.ci/run` runs all examples
 def test_the_example_runs_as_a_script(capsys):
     with jax.numpy_dtype_promotion("standard"):  # as a reader has it
         runpy.run_path(str(EXAMPLE), run_name="__main__")
