@@ -98,7 +98,7 @@ MUTATIONS = [
         "|x|² of complex x is Re x², as if a conjugate were missing.",
         "x.real**2 + x.imag**2",
         "x.real**2 - x.imag**2",
-        'tests/test_laws.py -k "float64_equals and [adam-complex-number]"',
+        'tests/test_laws.py -k "float64_equals and [adam-number]"',
     ),
     Mutation(
         "sqrt-derivative-doubled",
@@ -155,7 +155,7 @@ MUTATIONS = [
         "The rate stands outside the velocity where it should stand inside, and the other way round.",
         "if learning_rate_inside:",
         "if not learning_rate_inside:",
-        'tests/test_laws.py -k "float64_equals and [momentum-real-schedule]"',
+        'tests/test_laws.py -k "float64_equals and [momentum-schedule]"',
     ),
     Mutation(
         "momentum-first-step-dampened",
@@ -187,7 +187,7 @@ MUTATIONS = [
         "The gradient of complex parameters is not conjugated.",
         "optax.tree.conj(jax.grad(f)(look_ahead))",
         "jax.grad(f)(look_ahead)",
-        'tests/test_laws.py -k "float64_equals and [nesterov_exact-complex-number]"',
+        'tests/test_laws.py -k "float64_equals and [nesterov_exact-number]"',
     ),
     Mutation(
         "nesterov-parameters-ignore-the-rate",
@@ -641,7 +641,7 @@ MUTATIONS = [
         "The loss is called without the extra arguments that it has by name.",
         "return {q.name: extra[q.name] for q in parameters if q.name in extra}",
         "return {}",
-        'tests/test_laws.py -k "float64_equals and [nesterov_exact-real-number]"',
+        'tests/test_laws.py -k "float64_equals and [nesterov_exact-number]"',
     ),
     Mutation(
         "path-of-another-leaf",
