@@ -1321,7 +1321,9 @@ def run_tests(copy: Path, tests: str) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(copy)
     os.environ["PYTHONPATH"] = str(copy)  # for programs that the tests start
-    sys.path[:] = [str(copy), *(path for path in sys.path if not Path(path).resolve().is_relative_to(ROOT))]
+    # Without the repository, but with the environment, which may lie in it.
+    elsewhere = [path for path in sys.path if path.startswith(sys.prefix) or not Path(path).resolve().is_relative_to(ROOT)]
+    sys.path[:] = [str(copy), *elsewhere]
     sys.argv = ["pytest"]
     observer = Observer()
     already = "ignore::pytest.PytestAssertRewriteWarning"  # of Hypothesis, which is imported
