@@ -24,7 +24,7 @@ from jaxopt_lec.arithmetic import rests_of
 from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.launches import worth_joining
-from jaxopt_lec.meshes import in_mesh_of, left_to_compiler_if_refused, split_like
+from jaxopt_lec.meshes import in_mesh_of, left_to_compiler_if_refused, split_like, types_of_mesh
 from jaxopt_lec.slots import Initialiser, compute_dtype, real_dtype
 from jaxopt_lec.transformation import checked
 
@@ -252,7 +252,8 @@ def _factory(
 
             def newborn(slot: str, path: Any, p: Any) -> jax.Array:
                 try:
-                    x = initialisers[slot](_array(p), hyper)
+                    with types_of_mesh(p):
+                        x = initialisers[slot](_array(p), hyper)
                     if not hasattr(x, "dtype"):
                         raise TypeError(f"the initialiser returned {x!r}, not an array")
                 except Exception as error:

@@ -13,7 +13,15 @@ import jax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
-__all__ = ["explicit_mesh", "in_mesh_of", "left_to_compiler_if_refused", "ravel", "spec_of", "split_like"]
+__all__ = [
+    "explicit_mesh",
+    "in_mesh_of",
+    "left_to_compiler_if_refused",
+    "ravel",
+    "spec_of",
+    "split_like",
+    "types_of_mesh",
+]
 
 PyTree: TypeAlias = Any
 
@@ -35,6 +43,15 @@ def in_mesh_of(tree: PyTree) -> AbstractContextManager[Any]:
         return contextlib.nullcontext()
     split = next((x for x in leaves if explicit_mesh(x) is not None), None)
     return contextlib.nullcontext() if split is None else jax.set_mesh(split.sharding.mesh)
+
+
+def types_of_mesh(x: Any) -> AbstractContextManager[Any]:
+    """Return the context in which an array made like `x` gets its split, if axes of its mesh are Explicit.
+
+    Where no mesh is set, JAX 0.12 makes zeros like a traced array without it.
+    """
+    mesh = explicit_mesh(x) if isinstance(x, jax.core.Tracer) and jax.sharding.get_abstract_mesh().empty else None
+    return contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh)
 
 
 def spec_of(x: Any) -> PartitionSpec:
