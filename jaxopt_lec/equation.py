@@ -16,11 +16,11 @@ from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 
 from jaxopt_lec.arithmetic import rests_of
+from jaxopt_lec.foreign import kind_of, refuse_foreign
 from jaxopt_lec.hoisting import Hoisted
 from jaxopt_lec.hyperparameters import Signature, as_scalar
 from jaxopt_lec.launches import worth_joining
@@ -522,30 +522,15 @@ def _reads_p(on_leaf: Callable[..., Any], scalars: Any, leaf: tuple[Any, ...]) -
 
 def _check_params(name: str, params: PyTree) -> None:
     for path, p in tree_flatten_with_path(params)[0]:
-        _refuse_foreign(f"{name}: parameter at {_path(path)}", p)
+        refuse_foreign(f"{name}: parameter at {_path(path)}", p)
         dtype = getattr(_array(p), "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-            is_a = f"is {p!r}" if isinstance(p, str) else f"is a {_kind(p)}"  # a model's repr is long
+            is_a = f"is {p!r}" if isinstance(p, str) else f"is a {kind_of(p)}"  # a model's repr is long
             has = is_a if dtype is None else f"has dtype {dtype}"
             raise TypeError(
                 f"{name}: parameter at {_path(path)} {has}; only floating-point and complex arrays can be optimized: leave "
                 "it out with optax.masked or optax.partition"
             )
-
-
-def _refuse_foreign(what: str, x: Any) -> None:
-    """Refuse an array of another library, such as PyTorch, which JAX's operations do not accept."""
-    if not hasattr(x, "dtype") or isinstance(x, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
-        return
-    try:
-        jnp.issubdtype(x.dtype, jnp.inexact)
-    except TypeError as error:
-        numpy = "x.detach().cpu().numpy()" if hasattr(x, "detach") else "x.numpy()" if hasattr(x, "numpy") else "x"
-        raise TypeError(f"{what} is a {_kind(x)}; give arrays of JAX or NumPy: jnp.asarray({numpy})") from error
-
-
-def _kind(x: Any) -> str:
-    return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
 
 
 def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
@@ -565,7 +550,7 @@ def _check_state(name: str, updates: PyTree, state: Any, numeric: Mapping[str, A
 
 
 def _check_leaf(g: Any, slots: Mapping[str, Any], p: Any, has_params: bool) -> None:
-    _refuse_foreign("the gradient", g)
+    refuse_foreign("the gradient", g)
     if not hasattr(g, "dtype"):
         raise TypeError(f"the gradient is {g!r}, not an array")
     if not jnp.issubdtype(g.dtype, jnp.inexact):
@@ -574,7 +559,7 @@ def _check_leaf(g: Any, slots: Mapping[str, Any], p: Any, has_params: bool) -> N
         if not hasattr(x, "dtype"):
             raise ValueError(f"there is a gradient, but {what} is {x!r}")
     if has_params:
-        _refuse_foreign("the parameter", p)
+        refuse_foreign("the parameter", p)
         if not hasattr(p, "dtype"):
             raise ValueError(f"there is a gradient, but the parameter is {p!r}")
         if p.shape != g.shape:

@@ -22,6 +22,7 @@ WHOLE_TREE = {
 LEVELS = [
     "paths",
     "transformation",
+    "foreign",
     "launches",
     "fusing",
     "arithmetic",
@@ -36,7 +37,11 @@ LEVELS = [
 
 
 # Internal modules that every folder may import, and what each says once for all of them.
-SHARED = {"transformation": "what a transformation is", "meshes": "what JAX refuses on Explicit axes"}
+SHARED = {
+    "transformation": "what a transformation is",
+    "meshes": "what JAX refuses on Explicit axes",
+    "foreign": "which arrays are of another library",
+}
 
 
 def imports(path):

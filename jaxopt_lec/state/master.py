@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_lec import named_leaves
-from jaxopt_lec.equation import _refuse_foreign
+from jaxopt_lec.foreign import refuse_foreign
 from jaxopt_lec.state.stochastic_rounding import random_bits, seed_of, to_bfloat16
 from jaxopt_lec.transformation import checked
 
@@ -60,7 +60,7 @@ def master(tx: optax.GradientTransformation, bits: Literal[24, 32] = 24) -> opta
         treedef: Any
         ps, treedef = jax.tree.flatten(params)
         for name, p in named_leaves(params):
-            _refuse_foreign(f"master: parameter at {name!r}", p)
+            refuse_foreign(f"master: parameter at {name!r}", p)
             dtype = jnp.result_type(p)
             if jnp.issubdtype(dtype, jnp.floating) and dtype != jnp.bfloat16 and jnp.finfo(dtype).bits < 32:
                 raise TypeError(f"master: {name} is {dtype}; low-precision parameters must be bfloat16")
