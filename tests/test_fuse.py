@@ -124,7 +124,7 @@ def test_what_is_elementwise_is_one_loop_with_the_least_bytes(name):
     start = (params, tx.init(params))
     ours, theirs = (run(jax.jit(step), start, gradients) for step in (fused.step, plain_step(tx)))
     if name == "master":  # the correction holds the parameter's low bits: only together are they a number
-        ours, theirs = ((state.master_parameters(p, s), s.inner) for p, s in (ours, theirs))
+        ours, theirs = ((state.master_parameters(p, s), s.count, s.inner) for p, s in (ours, theirs))
     assert_same(ours, theirs)
 
 
