@@ -94,20 +94,17 @@ def test_the_kernel_is_the_step(name, platform):
 @pytest.mark.filterwarnings("ignore:fuse")
 def test_on_cpus_and_under_vmap_it_is_plain_xla(name):
     tx, dtype = SMALL[name]
+    if name == "master":
+        tx = state.master(state.compress(jl.adamw(0.1)), 32)  # with 24 bits a correction is rounded by chance
     params, g = problem(dtype)
     carry = (params, tx.init(params))
     fused = jl.fuse(tx)
     ours, theirs = carry, carry
     for _ in range(3):
         ours, theirs = jax.jit(fused.step)(*ours, g), jax.jit(plain_step(tx))(*theirs, g)
-    if name == "master":
-        # Rounded by chance to 24 bits: one of two neighbors, where the last bit of float32 decides.
-        whole = [jax.tree.map(np.asarray, state.master_parameters(*run)) for run in (ours, theirs)]
-        for a, b in zip(*map(jax.tree.leaves, whole), strict=True):
-            assert np.abs(a - b).max() <= 2.0**-14  # between such neighbors on the way, below 4
-            assert (np.abs(a - b) > 1e-5).mean() < 2**-7
-    else:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours[0], theirs[0])
+    if name == "master":  # the low bits too: a bfloat16 alone may be one of two neighbors
+        ours, theirs = ((state.master_parameters(*run), run[1]) for run in (ours, theirs))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours[0], theirs[0])
     stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), g)
     both, _ = jax.jit(jax.vmap(fused.step, in_axes=(None, None, 0)))(*carry, stacked)
     one, _ = jax.jit(plain_step(tx))(*carry, g)
